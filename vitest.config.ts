@@ -1,0 +1,10 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['{bin,data,tokenizer,engine,benchmarks,tests,scripts}/**/*.test.ts'],
+    // Kernels run OpenMP threads of their own: two test files at a time already fill two cores.
+    maxWorkers: 2,
+    testTimeout: 60_000,
+  },
+});
