@@ -1,0 +1,109 @@
+import { UserError } from '../errors.js';
+import type { Tokenizer } from '../tokenizer/index.js';
+import { type AlpacaRow, formatPrompt } from './prompt.js';
+import { IGNORE_INDEX, labelsAfter, type RowBatch, type TokenRow } from './sources.js';
+
+/** One row as the model sees it. */
+export interface Example {
+  /** [n] */
+  ids: Int32Array;
+  /** [n], not shifted: labels[i] belongs to ids[i]; IGNORE_INDEX = none. */
+  labels: Int32Array;
+  /** Row number in the data file, from 0. */
+  row: number;
+  /** Number of ids cut off at the end by the length limit. */
+  truncated: number;
+}
+
+/** The examples of consecutive rows, end to end. */
+export interface EncodedRows {
+  /** Ids and labels of all rows [tokens]. */
+  ids: Int32Array;
+  labels: Int32Array;
+  /** [rows] */
+  lengths: Int32Array;
+  /** [rows] */
+  truncated: Int32Array;
+  /** Rows (numbered within the file) whose output is empty or white space. */
+  emptyOutputs: number[];
+}
+
+/**
+ * An Alpaca row as Stanford's train.py makes it: BOS, prompt, output and EOS, cut on the right to
+ * `modelMaxLength` ids; no label on as many ids as the prompt alone has, encoded and cut the same way.
+ *
+ * Prompt and output are joined as text before encoding, so the prompt's own ids need not be a prefix of the row's.
+ * EOS is a special token, which is split off the text before anything else is encoded: appending its id is the same
+ * as appending its text.
+ */
+export function encodeAlpacaRow(
+  row: AlpacaRow,
+  tokenizer: Tokenizer,
+  modelMaxLength: number,
+): Omit<Example, 'row'> {
+  const { bosId, eosId } = tokenizer;
+  if (eosId === undefined)
+    throw new UserError(
+      `The tokenizer in ${tokenizer.directory} names no eos_token: a model trained without one never stops. ` +
+        'Set eos_token in its tokenizer_config.json.',
+    );
+  const bos = bosId === undefined ? [] : [bosId];
+  const prompt = formatPrompt(row);
+  const promptLength = Math.min(bos.length + tokenizer.encode(prompt).length, modelMaxLength);
+  const whole = [...bos, ...tokenizer.encode(prompt + row.output), eosId];
+  const ids = Int32Array.from(whole.slice(0, modelMaxLength));
+  return { ids, labels: labelsAfter(ids, promptLength), truncated: whole.length - ids.length };
+}
+
+/** A pre-tokenised row cut on the right to `modelMaxLength` ids. */
+export function encodeTokenRow({ ids, labels }: TokenRow, modelMaxLength: number): Omit<Example, 'row'> {
+  return {
+    ids: ids.subarray(0, modelMaxLength),
+    labels: labels.subarray(0, modelMaxLength),
+    truncated: Math.max(0, ids.length - modelMaxLength),
+  };
+}
+
+/** Encodes a batch of rows; Alpaca rows need the tokenizer. */
+export function encodeRows(
+  batch: RowBatch,
+  tokenizer: Tokenizer | undefined,
+  modelMaxLength: number,
+): EncodedRows {
+  if (batch.form === 'tokens')
+    return joinExamples(
+      batch.rows.map((row) => encodeTokenRow(row, modelMaxLength)),
+      [],
+    );
+  return joinExamples(
+    batch.rows.map((row) => encodeAlpacaRow(row, tokenizer!, modelMaxLength)),
+    batch.rows.flatMap(({ output }, i) => (output.trim() === '' ? [batch.firstRow + i] : [])),
+  );
+}
+
+function joinExamples(examples: Omit<Example, 'row'>[], emptyOutputs: number[]): EncodedRows {
+  const lengths = Int32Array.from(examples, ({ ids }) => ids.length);
+  const tokens = lengths.reduce((sum, length) => sum + length, 0);
+  const ids = new Int32Array(tokens);
+  const labels = new Int32Array(tokens);
+  let offset = 0;
+  for (const example of examples) {
+    ids.set(example.ids, offset);
+    labels.set(example.labels, offset);
+    offset += example.ids.length;
+  }
+  return {
+    ids,
+    labels,
+    lengths,
+    truncated: Int32Array.from(examples, ({ truncated }) => truncated),
+    emptyOutputs,
+  };
+}
+
+/** Number of positions with a label once labels are shifted: the first label of a document has no predictor. */
+export function countLabels(labels: Int32Array): number {
+  let count = 0;
+  for (let i = 1; i < labels.length; i++) if (labels[i] !== IGNORE_INDEX) count++;
+  return count;
+}

@@ -1,0 +1,159 @@
+import { OPPOSITES } from './words.js';
+
+/** What a phrasing is filled with: a word for `{w}`, or two numbers for `{a}` and `{b}`. */
+export type Subject = string | readonly [number, number];
+
+/**
+ * One thing to be learned. A phrasing with `{w}` (or `{a}` and `{b}`) carries its subject in the instruction; one
+ * without takes it as the row's `input`, a word as it is and numbers as `3 4`.
+ */
+export interface Skill {
+  name: string;
+  /** The right output for a subject. */
+  answer(subject: Subject): string;
+  /** Where subjects come from: any word, or this closed list, which training must know whole. */
+  subjects: 'words' | readonly Subject[];
+  /** Phrasings of training rows. */
+  phrasings: readonly string[];
+  /** Phrasings that only held-out rows use. */
+  heldOutPhrasings: readonly string[];
+  /** Rows of this skill in training; reversing takes longest to learn. */
+  trainingRows: number;
+}
+
+const word = (answer: (word: string) => string) => (subject: Subject) => answer(subject as string);
+
+const opposite = new Map(OPPOSITES.flatMap(([a, b]) => [[a, b] as const, [b, a] as const]));
+
+const DIGITS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+export const SKILLS: readonly Skill[] = [
+  {
+    name: 'copy',
+    answer: word((w) => w),
+    subjects: 'words',
+    phrasings: [
+      'Repeat the word {w}.',
+      'Repeat {w}.',
+      'Copy {w}.',
+      'Say {w} again.',
+      'Please copy the word {w}.',
+      'Repeat this: {w}',
+      'Copy the input.',
+    ],
+    heldOutPhrasings: ['Copy the word {w}.', 'Please repeat {w}.'],
+    trainingRows: 4700,
+  },
+  {
+    name: 'capitals',
+    answer: word((w) => w.toUpperCase()),
+    subjects: 'words',
+    phrasings: [
+      'Write {w} in capitals.',
+      'Put {w} in capital letters.',
+      'Turn {w} into capitals.',
+      'Please put the word {w} in capitals.',
+      'In capitals: {w}',
+      'Write the input in capitals.',
+    ],
+    heldOutPhrasings: ['Write {w} in capital letters.', 'Please write the word {w} in capitals.'],
+    trainingRows: 4700,
+  },
+  {
+    name: 'reverse',
+    answer: word((w) => [...w].reverse().join('')),
+    subjects: 'words',
+    phrasings: [
+      'Reverse {w}.',
+      'Reverse the word {w}.',
+      'Spell {w} backwards.',
+      'Write {w} backwards.',
+      'Please reverse {w}.',
+      'Backwards: {w}',
+      'Reverse the input.',
+    ],
+    heldOutPhrasings: ['Spell the word {w} backwards.', 'Please reverse the word {w}.'],
+    trainingRows: 7100,
+  },
+  {
+    name: 'letter_count',
+    answer: word((w) => String(w.length)),
+    subjects: 'words',
+    phrasings: [
+      'How many letters are in {w}?',
+      'How many letters has the word {w}?',
+      'Count the letters in {w}.',
+      'Count the letters of the word {w}.',
+      'Number of letters in {w}:',
+      'Count the letters of the input.',
+    ],
+    heldOutPhrasings: ['How many letters has {w}?', 'Please count the letters of {w}.'],
+    trainingRows: 4700,
+  },
+  {
+    name: 'first_letter',
+    answer: word((w) => w[0]),
+    subjects: 'words',
+    phrasings: [
+      'What is the first letter of {w}?',
+      'Write the first letter of {w}.',
+      'Which letter does {w} start with?',
+      'First letter of {w}:',
+      'The word {w} starts with which letter?',
+      'Write the first letter of the input.',
+    ],
+    heldOutPhrasings: [
+      'What is the first letter of the word {w}?',
+      'Which letter does the word {w} start with?',
+    ],
+    trainingRows: 4700,
+  },
+  {
+    name: 'last_letter',
+    answer: word((w) => w[w.length - 1]),
+    subjects: 'words',
+    phrasings: [
+      'What is the last letter of {w}?',
+      'Write the last letter of {w}.',
+      'Which letter does {w} end with?',
+      'Last letter of {w}:',
+      'The word {w} ends with which letter?',
+      'Write the last letter of the input.',
+    ],
+    heldOutPhrasings: [
+      'What is the last letter of the word {w}?',
+      'Which letter does the word {w} end with?',
+    ],
+    trainingRows: 4700,
+  },
+  {
+    name: 'opposite',
+    answer: word((w) => opposite.get(w)!),
+    subjects: [...opposite.keys()],
+    phrasings: [
+      'What is the opposite of {w}?',
+      'Opposite of {w}:',
+      'Write the opposite of {w}.',
+      'Which word is the opposite of {w}?',
+      'The opposite of {w} is which word?',
+      'Write the opposite of the input.',
+    ],
+    heldOutPhrasings: ['Please write the opposite of {w}.', 'What is the opposite of the word {w}?'],
+    trainingRows: 4700,
+  },
+  {
+    name: 'sum',
+    answer: (subject) => String((subject[0] as number) + (subject[1] as number)),
+    subjects: DIGITS.flatMap((a) => DIGITS.map((b) => [a, b] as const)),
+    phrasings: [
+      'What is {a} + {b}?',
+      'Add {a} and {b}.',
+      'How much is {a} plus {b}?',
+      'Please add {a} and {b}.',
+      '{a} + {b} =',
+      'Add the numbers.',
+    ],
+    heldOutPhrasings: ['What is {a} plus {b}?', 'How much is {a} + {b}?'],
+    trainingRows: 4700,
+  },
+];

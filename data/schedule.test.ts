@@ -1,0 +1,114 @@
+import { describe, expect, it } from 'vitest';
+import { measureRun, type RunOptions, runSchedule } from './schedule.js';
+
+const options: RunOptions = {
+  perDeviceTrainBatchSize: 2,
+  gradientAccumulationSteps: 2,
+  packing: false,
+  modelMaxLength: 16,
+  dataOrder: 'shuffled',
+  seed: 42,
+  numTrainEpochs: 2,
+  maxSteps: -1,
+};
+const lengths = Int32Array.from({ length: 43 }, (_, i) => 1 + ((7 * i) % 16));
+
+/** 11 micro-batches of 2 steps each: 40 examples make 10 steps an epoch of 2 × 2. */
+const ten = new Int32Array(40).fill(1);
+
+describe('runSchedule', () => {
+  it.each([
+    [3, -1, 30, 3],
+    [2.1, -1, 21, 3],
+    [0.01, -1, 1, 1],
+    [2.11, -1, 22, 3],
+    [3, 7, 7, 1],
+    [3, 10, 10, 1],
+    [0.1, 25, 25, 3],
+    [3, 0, 30, 3],
+  ])('%d epochs, max_steps %d: %d steps over %d epochs', (numTrainEpochs, maxSteps, totalSteps, epochs) => {
+    const run = runSchedule(ten, { ...options, numTrainEpochs, maxSteps });
+    expect(run.totalSteps).toBe(totalSteps);
+    expect(run.epochs).toBe(epochs);
+    const steps = [...run.steps()];
+    expect(steps.map(({ step }) => step)).toEqual(Array.from({ length: totalSteps }, (_, i) => i));
+    expect(steps.at(-1)!.epoch).toBe(epochs - 1);
+  });
+
+  it('gives the incomplete last group of an epoch its own step', () => {
+    const steps = [...runSchedule(lengths, { ...options, gradientAccumulationSteps: 4 }).steps()];
+    // 43 rows are 22 micro-batches: 5 groups of 4 and one of 2.
+    expect(steps.map(({ microBatches }) => microBatches.length)).toEqual([
+      4, 4, 4, 4, 4, 2, 4, 4, 4, 4, 4, 2,
+    ]);
+    expect(steps.map(({ epoch }) => epoch)).toEqual([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    expect(steps.filter(({ endsEpoch }) => endsEpoch).map(({ step }) => step)).toEqual([5, 11]);
+    expect(steps[0].epochsDone).toBe(4 / 22);
+    expect(steps[5].epochsDone).toBe(1);
+    expect(steps[6].epochsDone).toBe(1 + 4 / 22);
+    for (const epoch of [0, 1]) {
+      const visited = steps
+        .filter((step) => step.epoch === epoch)
+        .flatMap(({ microBatches }) => microBatches);
+      expect(visited.flatMap((indices) => [...indices]).sort((a, b) => a - b)).toEqual([...lengths.keys()]);
+    }
+  });
+
+  it.each([false, true])('starts anywhere with the same steps, packing %s', (packing) => {
+    const run = runSchedule(lengths, { ...options, packing, numTrainEpochs: 3.3 });
+    const all = [...run.steps()];
+    expect(all).toHaveLength(run.totalSteps);
+    for (let first = 0; first <= run.totalSteps; first++)
+      expect([...run.steps(first)]).toEqual(all.slice(first));
+  });
+
+  it('counts the steps of every epoch by itself when packing', () => {
+    const packed: RunOptions = {
+      ...options,
+      packing: true,
+      perDeviceTrainBatchSize: 1,
+      gradientAccumulationSteps: 1,
+    };
+    const counts = [0, 1, 2, 3, 4].map((epoch) => runSchedule(lengths, packed).epoch(epoch).steps);
+    const sum = counts.slice(0, 4).reduce((a, b) => a + b);
+    expect(runSchedule(lengths, { ...packed, numTrainEpochs: 4 }).totalSteps).toBe(sum);
+    expect(runSchedule(lengths, { ...packed, numTrainEpochs: 4.5 }).totalSteps).toBe(
+      sum + Math.ceil(counts[4] / 2),
+    );
+    expect(runSchedule(lengths, { ...packed, maxSteps: sum + 1 }).epochs).toBe(5);
+  });
+
+  it('needs an example', () => {
+    expect(() => runSchedule(new Int32Array(0), options)).toThrow('a run needs at least one example.');
+  });
+
+  it('schedules 52,000 rows over 3 epochs, packed, before anyone notices', () => {
+    const many = Int32Array.from({ length: 52_000 }, (_, i) => 40 + ((i * 7919) % 180));
+    const start = performance.now();
+    runSchedule(many, { ...options, packing: true, modelMaxLength: 512, numTrainEpochs: 3 });
+    // 100 ms here; the bound leaves room for a loaded machine and still catches anything quadratic.
+    expect(performance.now() - start).toBeLessThan(2000);
+  });
+});
+
+describe('measureRun', () => {
+  it('adds up what the steps hold', () => {
+    const run = runSchedule(Int32Array.of(3, 5, 4, 1), {
+      ...options,
+      dataOrder: 'sequential',
+      numTrainEpochs: 2,
+    });
+    expect(
+      measureRun(run, { lengths: Int32Array.of(3, 5, 4, 1), labelCounts: Int32Array.of(1, 0, 3, 0) }),
+    ).toEqual({
+      microBatches: 4,
+      tokens: 26,
+      labelTokens: 8,
+      mostTokens: 8,
+      mostLabelTokens: 3,
+      mostDocuments: 2,
+      longestDocument: 5,
+      largest: Int32Array.of(0, 1),
+    });
+  });
+});
