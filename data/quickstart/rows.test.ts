@@ -58,18 +58,23 @@ describe('quickstart rows', () => {
 
 describe('the held-out part', () => {
   it('shares no instruction with training', () => {
-    const key = (row: { instruction: string; input?: string }) => JSON.stringify([row.instruction, row.input]);
+    const key = (row: { instruction: string; input?: string }) =>
+      JSON.stringify([row.instruction, row.input]);
     const seen = new Set(train.map(key));
     expect(heldOut.filter((row) => seen.has(key(row)))).toEqual([]);
     expect(new Set(heldOut.map(key)).size).toBe(heldOut.length);
   });
 
   it('asks every open skill about words that no training row contains', () => {
-    const words = (row: object) => Object.values(row).flatMap((text) => String(text).toLowerCase().match(/\w+/g)!);
+    const words = (row: object) =>
+      Object.values(row).flatMap((text) => String(text).toLowerCase().match(/\w+/g)!);
     const seen = new Set(train.flatMap(words));
     expect(HELD_OUT_WORDS.filter((word) => seen.has(word))).toEqual([]);
     for (const row of heldOut.filter((row) => OPEN.includes(row.skill))) {
-      expect(words(row).filter((word) => HELD_OUT_WORDS.includes(word)).length, row.instruction).toBeGreaterThan(0);
+      expect(
+        words(row).filter((word) => HELD_OUT_WORDS.includes(word)).length,
+        row.instruction,
+      ).toBeGreaterThan(0);
     }
   });
 
@@ -78,7 +83,8 @@ describe('the held-out part', () => {
       const unseen = skill.heldOutPhrasings.map(pattern);
       const isUnseen = (row: { instruction: string }) => unseen.some((p) => p.test(row.instruction));
       expect(train.filter(isUnseen), skill.name).toEqual([]);
-      const share = heldOut.filter((row) => row.skill === skill.name).filter(isUnseen).length / HELD_OUT_PER_SKILL;
+      const share =
+        heldOut.filter((row) => row.skill === skill.name).filter(isUnseen).length / HELD_OUT_PER_SKILL;
       expect(share, skill.name).toBe(OPEN.includes(skill.name) ? 0.5 : 1);
     }
   });
@@ -86,7 +92,11 @@ describe('the held-out part', () => {
   it('finds every fact of a closed skill in training', () => {
     const seen = new Set(train.map((row) => `${row.instruction} ${row.input ?? ''}`));
     for (const [a, b] of OPPOSITES) {
-      for (const word of [a, b]) expect([...seen].some((text) => text.includes(`opposite of ${word}`)), word).toBe(true);
+      for (const word of [a, b])
+        expect(
+          [...seen].some((text) => text.includes(`opposite of ${word}`)),
+          word,
+        ).toBe(true);
     }
     for (let a = 0; a < 10; a++) for (let b = 0; b < 10; b++) expect(seen).toContain(`What is ${a} + ${b}? `);
   });

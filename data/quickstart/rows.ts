@@ -39,7 +39,8 @@ function trainingRows(random: Random): QuickstartRow[] {
   return random.shuffled(rows);
 }
 
-const HELD_OUT = new Set(HELD_OUT_WORDS);
+// The reversed ones too: as outputs of the skill that reverses, they would show the word itself.
+const HELD_OUT = new Set(HELD_OUT_WORDS.flatMap((word) => [word, [...word].reverse().join('')]));
 
 function trainingSubject(skill: Skill, random: Random): Subject {
   if (skill.subjects !== 'words') return random.pick(skill.subjects);

@@ -1,0 +1,188 @@
+import { readFileSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { type Document, isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml';
+import { UserError } from '../errors.js';
+import { nearest } from './config/nearest.js';
+import { EXISTING_PATHS, expects, type Key, type RunConfig, schema } from './config/schema.js';
+
+export type { RunConfig };
+
+/**
+ * Reads a run's YAML file and checks all of it: keys, types, ranges, combinations, and that its inputs exist.
+ *
+ * @param file path of the YAML file
+ * @param overrides `key=value` each, from `--set`; the value is read as YAML, the last of a key wins, and
+ *   `key=null` takes the key out of the file
+ * @param checkPaths whether inputs (model, tokenizer, data) must exist; relative paths start from the working
+ *   directory
+ * @returns the settings with defaults filled in. `tokenizer_name_or_path` falls back to `model_name_or_path`,
+ *   `eval_steps` to `logging_steps`, `threads` to the environment's `TSTRAIN_NUM_THREADS`.
+ * @throws UserError for the first fault in the order of the file, in one line naming file, line and key
+ */
+export function loadConfig(
+  file: string,
+  overrides: readonly string[] = [],
+  { checkPaths = true }: { checkPaths?: boolean } = {},
+): RunConfig {
+  const entries = readEntries(file);
+  for (const override of overrides) applyOverride(entries, override);
+
+  const fail = (key: Key, text: string) =>
+    new UserError(`${entries.get(key)?.where ?? file}: ${key}: ${text}`);
+  const missing = (text: string) => new UserError(`${file}: ${text}`);
+
+  const names = Object.keys(schema.shape);
+  for (const [key, { where }] of entries) {
+    if (!names.includes(key)) {
+      throw new UserError(`${where}: unknown key "${key}"; did you mean "${nearest(key, names)}"?`);
+    }
+  }
+
+  const parsed = schema.safeParse(Object.fromEntries([...entries].map(([key, { value }]) => [key, value])));
+  if (!parsed.success) {
+    const wrong = new Set(parsed.error.issues.map((issue) => issue.path[0] as Key));
+    for (const [key, { value }] of entries) {
+      if (wrong.has(key as Key))
+        throw fail(key as Key, `expected ${expects(key as Key)}, got ${shown(value)}`);
+    }
+    const [key] = wrong;
+    throw missing(`${key} is missing; it is ${expects(key)}`);
+  }
+  const config = parsed.data;
+
+  if (config.model_name_or_path === undefined && config.model_config === undefined) {
+    throw missing(
+      'give model_name_or_path (a checkpoint to fine-tune) or model_config (a new model); both are missing',
+    );
+  }
+  if (config.model_name_or_path !== undefined && config.model_config !== undefined) {
+    throw fail(
+      'model_config',
+      `excludes model_name_or_path (${entries.get('model_name_or_path')?.where}); keep one of the two`,
+    );
+  }
+  if (config.eval_strategy !== 'no' && config.eval_data_path === undefined) {
+    throw fail('eval_strategy', `${config.eval_strategy} needs eval_data_path, which is missing`);
+  }
+  if (
+    config.model_name_or_path !== undefined &&
+    resolve(config.output_dir) === resolve(config.model_name_or_path)
+  ) {
+    throw fail(
+      'output_dir',
+      'must not be model_name_or_path: the run would overwrite the model it starts from',
+    );
+  }
+  if (checkPaths) {
+    for (const key of entries.keys()) {
+      const kind = EXISTING_PATHS[key as keyof typeof EXISTING_PATHS];
+      if (kind === undefined) continue;
+      const fault = pathFault(config[key as keyof typeof EXISTING_PATHS]!, kind);
+      if (fault) throw fail(key as Key, fault);
+    }
+  }
+
+  config.tokenizer_name_or_path ??= config.model_name_or_path;
+  if (config.eval_strategy === 'steps') config.eval_steps ??= config.logging_steps;
+  config.threads ??= environmentThreads();
+  return config;
+}
+
+/** A run's settings as YAML text that `loadConfig` reads back to the same settings. */
+export function renderConfig(config: RunConfig): string {
+  return stringify(config, { lineWidth: 0, keepUndefined: false });
+}
+
+interface Entry {
+  value: unknown;
+  /** Where the value was given: `run.yaml:7` or `--set key=value`. */
+  where: string;
+}
+
+function readEntries(file: string): Map<string, Entry> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new UserError(`${file}: ${pathFault(file, 'file') ?? (error as Error).message}`);
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
+  const at = (offset: number) => `${file}:${lines.linePos(offset).line}`;
+
+  const [error] = document.errors;
+  if (error?.code === 'DUPLICATE_KEY') {
+    const word = /[^\s:]*/.exec(text.slice(error.pos[0]))![0];
+    throw new UserError(`${at(error.pos[0])}: duplicate key "${word}"; keep one of them`);
+  }
+  if (error) throw new UserError(`${at(error.pos[0])}: not valid YAML: ${error.message}`);
+  if (!isMap(document.contents)) {
+    throw new UserError(`${file}: expected "key: value" lines, got ${shown(plain(document, file))}`);
+  }
+
+  const entries = new Map<string, Entry>();
+  const values = plain(document, file) as Record<string, unknown>;
+  for (const { key } of document.contents.items) {
+    if (!isScalar(key)) continue;
+    const name = String(key.value);
+    const where = at(key.range![0]);
+    if (values[name] === null) {
+      throw new UserError(`${where}: ${name}: has no value; give it one or delete the line`);
+    }
+    entries.set(name, { value: values[name], where });
+  }
+  return entries;
+}
+
+function applyOverride(entries: Map<string, Entry>, override: string): void {
+  const where = `--set ${override}`;
+  const split = override.indexOf('=');
+  if (split < 1) throw new UserError(`${where}: expected key=value`);
+  const key = override.slice(0, split);
+  const text = override.slice(split + 1);
+  if (text.trim() === '') throw new UserError(`${where}: ${key}: has no value; ${key}=null takes it out`);
+  const document = parseDocument(text, { prettyErrors: false });
+  if (document.errors.length > 0) {
+    throw new UserError(`${where}: not valid YAML: ${document.errors[0].message}`);
+  }
+  const value = plain(document, where);
+  // An unknown key is kept, so that it is refused like one in the file.
+  if (value === null && key in schema.shape) entries.delete(key);
+  else entries.set(key, { value, where });
+}
+
+function plain(document: Document, where: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    // An alias (*name) without its anchor shows only here.
+    throw new UserError(`${where}: not valid YAML: ${(error as Error).message}`);
+  }
+}
+
+function pathFault(path: string, kind: 'file' | 'directory'): string | undefined {
+  const found = statSync(path, { throwIfNoEntry: false });
+  // Whoever knows Hugging Face expects the name of a model on its hub to work.
+  if (found === undefined) {
+    return kind === 'directory'
+      ? `no such directory: ${path} (nothing is downloaded)`
+      : `no such file: ${path}`;
+  }
+  if (kind === 'file' && found.isDirectory()) return `expected a file, but this is a directory: ${path}`;
+  if (kind === 'directory' && !found.isDirectory())
+    return `expected a directory, but this is a file: ${path}`;
+  return undefined;
+}
+
+function environmentThreads(): number | undefined {
+  const text = process.env.TSTRAIN_NUM_THREADS;
+  if (text === undefined || text === '') return undefined;
+  const threads = schema.shape.threads.safeParse(Number(text));
+  if (threads.success) return threads.data;
+  throw new UserError(`TSTRAIN_NUM_THREADS: expected ${expects('threads')}, got ${shown(text)}`);
+}
+
+function shown(value: unknown): string {
+  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
+  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
+}
