@@ -93,6 +93,10 @@ describe('loadConfig', () => {
     }
   });
 
+  it('reads "no" as the word, as YAML 1.2 does', () => {
+    expect(load('save_strategy: no').save_strategy).toBe('no');
+  });
+
   it('takes a model from scratch with the keys of its config', () => {
     writeFileSync(
       'scratch.yaml',
