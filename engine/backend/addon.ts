@@ -1,0 +1,50 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { UserError } from '../../errors.js';
+
+/** Where memory and arithmetic are: `cpu` computes, `meta` only counts bytes and FLOPs (see native/device.h). */
+export type DeviceName = 'cpu' | 'meta';
+
+/** What a device holds and has done since {@link Addon.resetStats}; bytes, and FLOPs as the contracts count them. */
+export interface DeviceStats {
+  arenaInUse: number;
+  arenaHighWater: number;
+  heapBytes: number;
+  heapHighWater: number;
+  flops: number;
+}
+
+/** One op of native/ops.h: tensors by handle (0 = left out), sizes, scalars, flags, in the order of its entry. */
+export type NativeOp = (...args: (number | boolean)[]) => void;
+
+/** The native addon, as native/napi/addon.cpp exports it. */
+export interface Addon {
+  alloc(device: DeviceName, dtype: number, numel: number, arena: boolean): number;
+  view(handle: number, elementOffset: number, numel: number): number;
+  release(handle: number): void;
+  copy(handle: number, elementOffset: number, host: ArrayBufferView, toDevice: boolean): void;
+  stats(device: DeviceName): DeviceStats;
+  resetStats(device: DeviceName): void;
+  setThreads(threads: number): void;
+  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
+  ops: Record<string, NativeOp>;
+}
+
+/** The project's root: the nearest directory above this file with a package.json, in the sources and in dist/. */
+function projectRoot(): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
+  return directory;
+}
+
+function load(): Addon {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new UserError(`tstrain runs on Linux x86-64; this is ${process.platform} ${process.arch}`);
+  const file = process.env.TSTRAIN_ADDON ?? join(projectRoot(), 'build/native/tstrain.node');
+  if (!existsSync(file)) throw new UserError(`${file} is missing; \`npm run build\` makes it`);
+  return createRequire(import.meta.url)(file) as Addon;
+}
+
+export const addon: Addon = load();

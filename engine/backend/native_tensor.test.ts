@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import { addon } from './addon.js';
+import { NativeTensor } from './native_tensor.js';
+
+describe('NativeTensor', () => {
+  it('keeps the memory until the last view is gone, and gives it back then', () => {
+    const before = addon.stats('cpu').heapBytes;
+    const whole = NativeTensor.from('cpu', Float32Array.of(1, 2, 3, 4, 5, 6));
+    const tail = whole.view([2, 2], 2);
+    whole.dispose();
+    expect([...tail.floats()]).toEqual([3, 4, 5, 6]);
+    tail.dispose();
+    expect(addon.stats('cpu').heapBytes).toBe(before);
+  });
+
+  it('says so when a tensor is used after dispose, even if its slot is taken again', () => {
+    const gone = NativeTensor.from('cpu', Float32Array.of(1));
+    gone.dispose();
+    const other = NativeTensor.from('cpu', Float32Array.of(2));
+    expect(() => gone.read()).toThrow('the buffer was released, or never existed');
+    other.dispose();
+  });
+
+  it('rounds to bfloat16 by nearest even', () => {
+    const t = NativeTensor.onHeap('cpu', 'bfloat16', [5]);
+    // 1 + 2^-8 is half way between 1 and 1 + 2^-7; 1 + 3·2^-8 half way between 1 + 2^-7 and 1 + 2^-6.
+    t.write(Float32Array.of(1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, Number.NaN, -3.4e38));
+    expect([...t.floats()]).toEqual([1, 1, 1 + 2 ** -6, Number.NaN, Number.NEGATIVE_INFINITY]);
+    t.dispose();
+  });
+
+  it('names the op and the tensor when a call does not fit', () => {
+    const x = NativeTensor.from('cpu', new Float32Array(6));
+    const meta = NativeTensor.onHeap('meta', 'float32', [6]);
+    const { ops } = addon;
+    expect(() => ops.axpby(x.handle, x.handle, 0, 7, 1, 0)).toThrow('axpby: y has 6 elements, needs 7');
+    expect(() => ops.axpby(x.handle, 0, 0, 6, 1, 0)).toThrow('axpby: x is missing');
+    expect(() => ops.axpby(x.handle, meta.handle, 0, 6, 1, 0)).toThrow(
+      'axpby: tensors of one op are on two devices',
+    );
+    expect(() => ops.axpby(x.handle, x.handle, 0, 1.5, 1, 0)).toThrow('axpby: an integer was expected');
+    expect(() => ops.axpby(x.handle)).toThrow('axpby: takes 6 arguments, got 1');
+    expect(() => ops.axpby(x.handle, x.handle, 0, -1, 1, 0)).toThrow('axpby: a size is negative');
+    x.dispose();
+    meta.dispose();
+  });
+});
+
+describe('the arena', () => {
+  it('has the same high-water mark on meta as on the CPU', () => {
+    const run = (device: 'cpu' | 'meta') => {
+      addon.resetStats(device);
+      const a = NativeTensor.inArena(device, 'float32', [1000]);
+      const b = NativeTensor.inArena(device, 'bfloat16', [3, 77]);
+      a.dispose();
+      const c = NativeTensor.inArena(device, 'float32', [900]);
+      const d = NativeTensor.inArena(device, 'float32', [1200]);
+      for (const t of [b, c, d]) t.dispose();
+      return addon.stats(device).arenaHighWater;
+    };
+    expect(run('cpu')).toBe(run('meta'));
+    // a and b, 256-byte steps: 4,096 + 512; c goes where a was; d goes behind b: 4,864.
+    expect(run('cpu')).toBe(4096 + 512 + 4864);
+  });
+});

@@ -1,0 +1,129 @@
+import { addon, type DeviceName } from './addon.js';
+
+/** Storage types of a native tensor. Arithmetic on bfloat16 is float32 inside every op. */
+export type DType = 'float32' | 'bfloat16' | 'int32' | 'float64' | 'uint8';
+
+const CODES: Record<DType, number> = { float32: 0, bfloat16: 1, int32: 2, float64: 3, uint8: 4 };
+export const BYTES: Record<DType, number> = { float32: 4, bfloat16: 2, int32: 4, float64: 8, uint8: 1 };
+
+/** The number of elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  let size = 1;
+  for (const n of shape) size *= n;
+  return size;
+}
+
+/**
+ * A stretch of one device's memory with a shape and a storage type: what the op table reads and writes.
+ *
+ * It is not garbage collected: whoever allocates it disposes it, and using it afterwards throws. Memory comes
+ * from the heap (weights, optimizer state, what lives long) or from the device's arena (what a step makes and
+ * drops). A view shares its parent's memory, which goes when the last of them is disposed.
+ */
+export class NativeTensor {
+  readonly size: number;
+
+  private constructor(
+    readonly handle: number,
+    readonly device: DeviceName,
+    readonly dtype: DType,
+    readonly shape: readonly number[],
+  ) {
+    this.size = sizeOf(shape);
+  }
+
+  /** Memory that lives until it is disposed. Its contents are undefined. */
+  static onHeap(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
+    return new NativeTensor(addon.alloc(device, CODES[dtype], sizeOf(shape), false), device, dtype, shape);
+  }
+
+  /** Memory of a training step: reused at once after dispose(). Its contents are undefined. */
+  static inArena(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
+    return new NativeTensor(addon.alloc(device, CODES[dtype], sizeOf(shape), true), device, dtype, shape);
+  }
+
+  /** A heap tensor with these values (int32 from an Int32Array, else float32). */
+  static from(
+    device: DeviceName,
+    values: Float32Array | Int32Array,
+    shape: readonly number[] = [values.length],
+  ) {
+    const tensor = NativeTensor.onHeap(device, values instanceof Int32Array ? 'int32' : 'float32', shape);
+    tensor.write(values);
+    return tensor;
+  }
+
+  get bytes(): number {
+    return this.size * BYTES[this.dtype];
+  }
+
+  /** A new arena tensor on this one's device. */
+  like(shape: readonly number[] = this.shape, dtype: DType = this.dtype): NativeTensor {
+    return NativeTensor.inArena(this.device, dtype, shape);
+  }
+
+  /** Shares memory: `shape` elements from `elementOffset` on. */
+  view(shape: readonly number[], elementOffset = 0): NativeTensor {
+    return new NativeTensor(
+      addon.view(this.handle, elementOffset, sizeOf(shape)),
+      this.device,
+      this.dtype,
+      shape,
+    );
+  }
+
+  dispose(): void {
+    addon.release(this.handle);
+  }
+
+  /**
+   * Copies values in, from element `elementOffset` on. Float32Array values are rounded to nearest even when the
+   * tensor is bfloat16; otherwise the array's type must be the tensor's. Does nothing on `meta`.
+   */
+  write(values: Float32Array | Int32Array | Float64Array | Uint8Array, elementOffset = 0): void {
+    if (this.device === 'meta') return;
+    if (this.dtype === 'bfloat16') {
+      const wide = NativeTensor.onHeap(this.device, 'float32', [values.length]);
+      const narrow = this.view([values.length], elementOffset);
+      addon.copy(wide.handle, 0, values, true);
+      addon.ops.cast(narrow.handle, wide.handle, values.length);
+      narrow.dispose();
+      wide.dispose();
+    } else {
+      addon.copy(this.handle, elementOffset, values, true);
+    }
+  }
+
+  /** The values: Int32Array, Float64Array or Uint8Array by type, Float32Array for both float32 and bfloat16. */
+  read(): Float32Array | Int32Array | Float64Array | Uint8Array {
+    if (this.dtype === 'bfloat16') {
+      const wide = NativeTensor.onHeap(this.device, 'float32', [this.size]);
+      addon.ops.cast(wide.handle, this.handle, this.size);
+      const values = wide.read();
+      wide.dispose();
+      return values;
+    }
+    const host =
+      this.dtype === 'float32'
+        ? new Float32Array(this.size)
+        : this.dtype === 'int32'
+          ? new Int32Array(this.size)
+          : this.dtype === 'float64'
+            ? new Float64Array(this.size)
+            : new Uint8Array(this.size);
+    addon.copy(this.handle, 0, host, false);
+    return host;
+  }
+
+  /** The values of a float tensor. */
+  floats(): Float32Array {
+    if (this.dtype !== 'float32' && this.dtype !== 'bfloat16')
+      throw new Error(`floats() of a ${this.dtype} tensor`);
+    return this.read() as Float32Array;
+  }
+
+  /** Raw bytes of the storage type, from element `elementOffset` on: `host` decides how many. */
+  copyRaw(host: Uint8Array, elementOffset: number, direction: 'toDevice' | 'toHost'): void {
+    addon.copy(this.handle, elementOffset, host, direction === 'toDevice');
+  }
+}

@@ -1,0 +1,224 @@
+// Causal attention over documents, in the manner of FlashAttention (arXiv 2205.14135, 2307.08691): scores exist one
+// tile at a time, forward keeps only the row log-sum-exp, backward makes the probabilities again from it.
+//
+// One task is one key/value head of one document, with all its query heads: its keys are laid out once, and no two
+// tasks write the same gradient, so no result depends on the thread count.
+#include "attention_scratch.h"
+#include "gemm_tile.h"
+#include "kernels.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+namespace {
+
+constexpr i64 kTile = kAttentionTile;
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// rows × dim of T (row stride `stride`) → float rows of padded length, times scale; the padding is zero.
+template <class T>
+void widen(float* to, const T* from, i64 stride, i64 rows, i64 dim, i64 padded, float scale) {
+  for (i64 r = 0; r < rows; r++) {
+#pragma omp simd
+    for (i64 i = 0; i < dim; i++) to[r * padded + i] = load(from + r * stride + i) * scale;
+    for (i64 i = dim; i < padded; i++) to[r * padded + i] = 0;
+  }
+}
+
+// The transpose: dim rows of length `columns` (rows of `from` beyond `rows` are zero).
+template <class T>
+void widen_transposed(float* to, const T* from, i64 stride, i64 rows, i64 dim, i64 columns) {
+  for (i64 r0 = 0; r0 < columns; r0 += 16)
+    for (i64 i = 0; i < dim; i++)
+      for (i64 r = r0; r < r0 + 16; r++) to[i * columns + r] = r < rows ? load(from + r * stride + i) : 0.f;
+}
+
+template <class T>
+void narrow(T* to, i64 stride, const float* from, i64 rows, i64 dim, i64 padded, float scale) {
+  for (i64 r = 0; r < rows; r++)
+#pragma omp simd
+    for (i64 i = 0; i < dim; i++) store(to + r * stride + i, from[r * padded + i] * scale);
+}
+
+struct Carve {
+  float* next;
+  float* take(i64 floats) {
+    float* p = next;
+    next += round_up(floats, 16);
+    return p;
+  }
+};
+
+struct Sizes {
+  i64 heads, kv_heads, head_dim, padded;
+  i64 group() const { return heads / kv_heads; }
+};
+
+// One document, one key/value head.
+template <class T>
+void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, const T* v, i64 q_stride, i64 kv_stride,
+                  i64 queries, i64 keys, i64 kv_head, const Sizes& z, float scale, float* scratch) {
+  i64 d = z.head_dim, dp = z.padded, wide = round_up(keys, kTile), shift = keys - queries;
+  Carve carve{scratch};
+  float *kt = carve.take(d * wide), *vv = carve.take(wide * dp), *qq = carve.take(kTile * dp),
+        *s = carve.take(kTile * kTile), *o = carve.take(kTile * dp), *top = carve.take(kTile), *total = carve.take(kTile);
+  widen_transposed(kt, k + kv_head * d, kv_stride, keys, d, wide);
+  widen(vv, v + kv_head * d, kv_stride, keys, d, dp, 1.f);
+  for (i64 head = kv_head * z.group(); head < (kv_head + 1) * z.group(); head++) {
+    for (i64 i0 = 0; i0 < queries; i0 += kTile) {
+      i64 rows = queries - i0 < kTile ? queries - i0 : kTile;
+      widen(qq, q + i0 * q_stride + head * d, q_stride, rows, d, dp, scale);
+      for (i64 r = 0; r < rows; r++) {
+        top[r] = kMinusInfinity;
+        total[r] = 0;
+      }
+      i64 last = i0 + rows + shift;  // one past the last key that the block's last query sees
+      for (i64 j0 = 0; j0 < last; j0 += kTile) {
+        i64 columns = last - j0 < kTile ? last - j0 : kTile;
+        small_gemm(rows, kTile, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
+        for (i64 r = 0; r < rows; r++) {
+          float* row = s + r * kTile;
+          i64 seen = i0 + r + shift - j0 + 1;
+          if (seen > columns) seen = columns;
+          for (i64 j = seen < 0 ? 0 : seen; j < kTile; j++) row[j] = kMinusInfinity;
+          float m = top[r];
+#pragma omp simd reduction(max : m)
+          for (i64 j = 0; j < kTile; j++) m = row[j] > m ? row[j] : m;
+          float keep = exp_float(top[r] - m), sum = 0;
+#pragma omp simd reduction(+ : sum)
+          for (i64 j = 0; j < kTile; j++) {
+            row[j] = exp_float(row[j] - m);
+            sum += row[j];
+          }
+          top[r] = m;
+          total[r] = total[r] * keep + sum;
+          if (j0 > 0 && keep != 1.f)
+#pragma omp simd
+            for (i64 i = 0; i < dp; i++) o[r * dp + i] *= keep;
+        }
+        small_gemm(rows, dp, columns, s, kTile, 1, vv + j0 * dp, dp, o, dp, j0 > 0);
+      }
+      for (i64 r = 0; r < rows; r++) {
+        float by = 1.f / total[r];
+        narrow(out + (i0 + r) * z.heads * d + head * d, 0, o + r * dp, 1, d, dp, by);
+        if (lse) lse[head * lse_stride + i0 + r] = top[r] + std::log(total[r]);
+      }
+    }
+  }
+}
+
+template <class T>
+void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 lse_stride, const T* qkv, i64 tokens,
+                   i64 kv_head, const Sizes& z, float scale, float* scratch) {
+  i64 d = z.head_dim, dp = z.padded, wide = round_up(tokens, kTile), stride = (z.heads + 2 * z.kv_heads) * d;
+  i64 k_at = (z.heads + kv_head) * d, v_at = (z.heads + z.kv_heads + kv_head) * d;
+  Carve carve{scratch};
+  float *kt = carve.take(d * wide), *vt = carve.take(d * wide), *kk = carve.take(wide * dp), *dk = carve.take(wide * dp),
+        *dv = carve.take(wide * dp), *qq = carve.take(kTile * dp), *dd = carve.take(kTile * dp),
+        *dq = carve.take(kTile * dp), *s = carve.take(kTile * kTile), *ds = carve.take(kTile * kTile),
+        *delta = carve.take(kTile);
+  widen_transposed(kt, qkv + k_at, stride, tokens, d, wide);
+  widen_transposed(vt, qkv + v_at, stride, tokens, d, wide);
+  widen(kk, qkv + k_at, stride, tokens, d, dp, 1.f);
+  std::memset(dk, 0, size_t(wide * dp) * sizeof(float));
+  std::memset(dv, 0, size_t(wide * dp) * sizeof(float));
+  for (i64 head = kv_head * z.group(); head < (kv_head + 1) * z.group(); head++) {
+    for (i64 i0 = 0; i0 < tokens; i0 += kTile) {
+      i64 rows = tokens - i0 < kTile ? tokens - i0 : kTile;
+      widen(qq, qkv + i0 * stride + head * d, stride, rows, d, dp, scale);
+      widen(dd, dout + i0 * z.heads * d + head * d, z.heads * d, rows, d, dp, 1.f);
+      for (i64 r = 0; r < rows; r++) {
+        const T* o = out + (i0 + r) * z.heads * d + head * d;
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (i64 i = 0; i < d; i++) sum += load(o + i) * dd[r * dp + i];
+        delta[r] = sum;
+      }
+      for (i64 j0 = 0; j0 < i0 + rows; j0 += kTile) {
+        i64 columns = tokens - j0 < kTile ? tokens - j0 : kTile;
+        small_gemm(rows, kTile, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
+        small_gemm(rows, kTile, d, dd, dp, 1, vt + j0, wide, ds, kTile, false);
+        for (i64 r = 0; r < rows; r++) {
+          float *p = s + r * kTile, *dp_row = ds + r * kTile;
+          float l = lse[head * lse_stride + i0 + r], del = delta[r];
+          i64 seen = i0 + r - j0 + 1;
+          if (seen > kTile) seen = kTile;
+#pragma omp simd
+          for (i64 j = 0; j < kTile; j++) {
+            float x = j < seen ? exp_float(p[j] - l) : 0.f;
+            p[j] = x;
+            dp_row[j] = x * (dp_row[j] - del);
+          }
+        }
+        small_gemm(columns, dp, rows, s, 1, kTile, dd, dp, dv + j0 * dp, dp, true);
+        small_gemm(columns, dp, rows, ds, 1, kTile, qq, dp, dk + j0 * dp, dp, true);
+        small_gemm(rows, dp, columns, ds, kTile, 1, kk + j0 * dp, dp, dq, dp, j0 > 0);
+      }
+      narrow(dqkv + i0 * stride + head * d, stride, dq, rows, d, dp, scale);
+    }
+  }
+  narrow(dqkv + k_at, stride, dk, tokens, d, dp, 1.f);
+  narrow(dqkv + v_at, stride, dv, tokens, d, dp, 1.f);
+}
+
+Sizes sizes(const char* op, i64 heads, i64 kv_heads, i64 head_dim) {
+  if (kv_heads < 1 || heads % kv_heads)
+    throw OpError(std::string(op) + ": " + std::to_string(heads) + " heads cannot share " + std::to_string(kv_heads) + " key/value heads");
+  return {heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
+}
+
+void check_offsets(const char* op, const char* name, const std::int32_t* at, i64 documents, i64 tokens, i64 longest) {
+  for (i64 j = 0; j < documents; j++)
+    if (at[j] < 0 || at[j + 1] < at[j] || at[j + 1] > tokens || at[j + 1] - at[j] > longest)
+      throw OpError(std::string(op) + ": " + name + " of document " + std::to_string(j) + " are " + std::to_string(at[j]) +
+                    "…" + std::to_string(at[j + 1]) + " of " + std::to_string(tokens) + " tokens, at most " +
+                    std::to_string(longest) + " each");
+}
+
+}  // namespace
+
+void attention_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_offsets,
+                       i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens,
+                       i64 max_q, i64 max_k, f64, f64 scale) {
+  const char* op = "attention_forward";
+  Sizes z = sizes(op, heads, kv_heads, head_dim);
+  const auto *qo = q_offsets.as<std::int32_t>(), *ko = k_offsets.as<std::int32_t>();
+  i64 key_rows = k.numel < kv_heads * head_dim ? 0 : (k.numel - kv_heads * head_dim) / kv_stride + 1;
+  check_offsets(op, "q_offsets", qo, documents, tokens, max_q);
+  check_offsets(op, "k_offsets", ko, documents, key_rows, max_k);
+  for (i64 j = 0; j < documents; j++)
+    if (ko[j + 1] - ko[j] < qo[j + 1] - qo[j]) throw OpError("attention_forward: a document has more queries than keys");
+  i64 each = attention_forward_floats(max_k, head_dim);
+  with_float_type(q.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+#pragma omp parallel for schedule(dynamic) if (tokens * heads * head_dim >= kParallelFrom)
+    for (i64 task = 0; task < documents * kv_heads; task++) {
+      i64 j = task / kv_heads;
+      forward_task(out.as<T>() + qo[j] * heads * head_dim, lse ? lse.as<float>() + qo[j] : nullptr, tokens,
+                   q.as<T>() + qo[j] * q_stride, k.as<T>() + ko[j] * kv_stride, v.as<T>() + ko[j] * kv_stride, q_stride,
+                   kv_stride, qo[j + 1] - qo[j], ko[j + 1] - ko[j], task % kv_heads, z, float(scale),
+                   static_cast<float*>(context.workspace) + omp_get_thread_num() * each);
+    }
+  });
+}
+
+void attention_backward(const Context& context, Out dqkv, In dout, In out, In lse, In qkv, In offsets, i64 documents,
+                        i64 heads, i64 kv_heads, i64 head_dim, i64 tokens, i64 max_tokens, f64, f64 scale) {
+  const char* op = "attention_backward";
+  Sizes z = sizes(op, heads, kv_heads, head_dim);
+  const auto* at = offsets.as<std::int32_t>();
+  check_offsets(op, "offsets", at, documents, tokens, max_tokens);
+  i64 each = attention_backward_floats(max_tokens, head_dim), stride = (heads + 2 * kv_heads) * head_dim;
+  with_float_type(qkv.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+#pragma omp parallel for schedule(dynamic) if (tokens * heads * head_dim >= kParallelFrom)
+    for (i64 task = 0; task < documents * kv_heads; task++) {
+      i64 j = task / kv_heads, row = at[j];
+      backward_task(dqkv.as<T>() + row * stride, dout.as<T>() + row * heads * head_dim,
+                    out.as<T>() + row * heads * head_dim, lse.as<float>() + row, tokens, qkv.as<T>() + row * stride,
+                    at[j + 1] - row, task % kv_heads, z, float(scale),
+                    static_cast<float*>(context.workspace) + omp_get_thread_num() * each);
+    }
+  });
+}
+
+}  // namespace tstrain::TSTRAIN_ISA

@@ -1,0 +1,53 @@
+#include "kernels.h"
+#include "simd.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+// The exponentials of a row are kept in a scratch row that stays in the cache, so each is computed once, and the
+// gradient may be written over the logits in another type than theirs.
+void cross_entropy(const Context& context, Out loss, Out lse, Out dlogits, In logits, In targets, In weights, i64 rows,
+                   i64 vocab) {
+  const auto* target = targets.as<std::int32_t>();
+  for (i64 r = 0; r < rows; r++)
+    if (target[r] != -100 && (target[r] < 0 || target[r] >= vocab))
+      throw OpError("cross_entropy: targets[" + std::to_string(r) + "] is " + std::to_string(target[r]) +
+                    ", expected 0…" + std::to_string(vocab - 1) + " or -100");
+  with_float_type(logits.dtype, [&](auto* l) {
+    using L = std::remove_pointer_t<decltype(l)>;
+    with_float_type(dlogits ? dlogits.dtype : DType::f32, [&](auto* d) {
+      using D = std::remove_pointer_t<decltype(d)>;
+      bool parallel = rows * vocab >= kParallelFrom;
+#pragma omp parallel if (parallel)
+      {
+        float* e = static_cast<float*>(context.workspace) + omp_get_thread_num() * vocab;
+#pragma omp for schedule(static)
+        for (i64 r = 0; r < rows; r++) {
+          const L* x = logits.as<L>() + r * vocab;
+          float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+          for (i64 i = 0; i < vocab; i++) top = load(x + i) > top ? load(x + i) : top;
+          float sum = 0;
+#pragma omp simd reduction(+ : sum)
+          for (i64 i = 0; i < vocab; i++) {
+            e[i] = exp_float(load(x + i) - top);
+            sum += e[i];
+          }
+          bool counted = target[r] != -100;
+          float row_lse = top + std::log(sum);
+          if (lse) lse.as<float>()[r] = row_lse;
+          float chosen = counted ? load(x + target[r]) : 0;
+          loss.as<float>()[r] = counted ? row_lse - chosen : 0;
+          if (!dlogits) continue;
+          D* dx = dlogits.as<D>() + r * vocab;
+          float weight = !counted ? 0 : weights ? weights.as<float>()[r] : 1.f;
+          float scale = weight / sum;
+#pragma omp simd
+          for (i64 i = 0; i < vocab; i++) store(dx + i, e[i] * scale);
+          if (counted) store(dx + target[r], e[target[r]] * scale - weight);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace tstrain::TSTRAIN_ISA

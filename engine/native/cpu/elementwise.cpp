@@ -1,0 +1,84 @@
+#include "kernels.h"
+#include "simd.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+void axpby(const Context&, Out y, In x, In z, i64 n, f64 a, f64 b) {
+  float fa = float(a), fb = float(b);
+  with_float_type(y.dtype, [&](auto* ty) {
+    using Y = std::remove_pointer_t<decltype(ty)>;
+    with_float_type(x.dtype, [&](auto* tx) {
+      using X = std::remove_pointer_t<decltype(tx)>;
+      with_float_type(z ? z.dtype : x.dtype, [&](auto* tz) {
+        using Z = std::remove_pointer_t<decltype(tz)>;
+        Y* yp = y.as<Y>();
+        const X* xp = x.as<X>();
+        const Z* zp = z.as<Z>();
+        if (zp) {
+#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
+          for (i64 i = 0; i < n; i++) store(yp + i, fa * load(xp + i) + fb * load(zp + i));
+        } else {
+#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
+          for (i64 i = 0; i < n; i++) store(yp + i, fa * load(xp + i));
+        }
+      });
+    });
+  });
+}
+
+namespace {
+inline float load(const std::int32_t* p) { return float(*p); }
+inline void store(std::int32_t* p, float x) { *p = std::int32_t(x); }
+using TSTRAIN_ISA::load;
+using TSTRAIN_ISA::store;
+
+template <class F>
+void with_number_type(const char* op, DType t, F&& f) {
+  switch (t) {
+    case DType::f32: return f(static_cast<float*>(nullptr));
+    case DType::bf16: return f(static_cast<bf16*>(nullptr));
+    case DType::i32: return f(static_cast<std::int32_t*>(nullptr));
+    default: throw OpError(std::string(op) + ": not for " + name_of(t));
+  }
+}
+}  // namespace
+
+void cast(const Context&, Out y, In x, i64 n) {
+  if (y.dtype == x.dtype) {
+    i64 bytes = n * size_of(y.dtype);
+    constexpr i64 kBlock = 1 << 20;
+#pragma omp parallel for schedule(static) if (bytes >= 4 * kParallelFrom)
+    for (i64 at = 0; at < bytes; at += kBlock)
+      std::memmove(y.as<char>() + at, x.as<char>() + at, size_t(bytes - at < kBlock ? bytes - at : kBlock));
+    return;
+  }
+  with_number_type("cast", y.dtype, [&](auto* ty) {
+    using Y = std::remove_pointer_t<decltype(ty)>;
+    with_number_type("cast", x.dtype, [&](auto* tx) {
+      using X = std::remove_pointer_t<decltype(tx)>;
+      Y* yp = y.as<Y>();
+      const X* xp = x.as<X>();
+#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
+      for (i64 i = 0; i < n; i++) store(yp + i, load(xp + i));
+    });
+  });
+}
+
+void fill(const Context&, Out y, i64 n, f64 value) {
+  if (value == 0) {
+    i64 bytes = n * size_of(y.dtype);
+    constexpr i64 kBlock = 1 << 20;
+#pragma omp parallel for schedule(static) if (bytes >= 4 * kParallelFrom)
+    for (i64 at = 0; at < bytes; at += kBlock)
+      std::memset(y.as<char>() + at, 0, size_t(bytes - at < kBlock ? bytes - at : kBlock));
+    return;
+  }
+  with_number_type("fill", y.dtype, [&](auto* ty) {
+    using Y = std::remove_pointer_t<decltype(ty)>;
+    Y* yp = y.as<Y>();
+#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
+    for (i64 i = 0; i < n; i++) store(yp + i, float(value));
+  });
+}
+
+}  // namespace tstrain::TSTRAIN_ISA

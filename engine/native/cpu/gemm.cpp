@@ -1,0 +1,156 @@
+// C (+)= A·B. Where oneDNN is there and has a fast way, it does the work; otherwise the built-in product below,
+// blocked for the caches in the manner of Goto and van de Geijn (2008): B in panels of kDepth rows, A in blocks of
+// kRows, both packed (and widened from bfloat16 while they are), and a register tile inside.
+#include <algorithm>
+
+#include "gemm_blocks.h"
+#include "gemm_tile.h"
+#include "kernels.h"
+#include "onednn.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+namespace {
+
+struct Shape {
+  i64 m, n, k;
+  bool trans_a, trans_b, accumulate;
+};
+
+// Packs rows i0…i0+rows of A, columns p0…p0+depth, as tiles of kTileRows: [tile][p][row], missing rows zero.
+template <class T>
+void pack_a(float* to, const T* a, const Shape& s, i64 i0, i64 rows, i64 p0, i64 depth) {
+  i64 row_stride = s.trans_a ? 1 : s.k, column_stride = s.trans_a ? s.m : 1;
+  for (i64 t = 0; t < rows; t += kTileRows) {
+    i64 count = std::min<i64>(kTileRows, rows - t);
+    const T* from = a + (i0 + t) * row_stride + p0 * column_stride;
+    if (count < kTileRows) std::memset(to, 0, size_t(kTileRows * depth) * sizeof(float));
+    if (s.trans_a) {
+      for (i64 p = 0; p < depth; p++)
+        for (i64 i = 0; i < count; i++) to[p * kTileRows + i] = load(from + p * column_stride + i);
+    } else {
+      for (i64 i = 0; i < count; i++)
+        for (i64 p = 0; p < depth; p++) to[p * kTileRows + i] = load(from + i * row_stride + p);
+    }
+    to += kTileRows * depth;
+  }
+}
+
+// Packs one panel of kTileColumns columns of B from column j0, rows p0…p0+depth: [p][column], missing ones zero.
+template <class T>
+void pack_b_panel(float* to, const T* b, const Shape& s, i64 j0, i64 columns, i64 p0, i64 depth) {
+  if (columns < kTileColumns) std::memset(to, 0, size_t(kTileColumns * depth) * sizeof(float));
+  if (s.trans_b) {
+    for (i64 j = 0; j < columns; j++) {
+      const T* from = b + (j0 + j) * s.k + p0;
+      for (i64 p = 0; p < depth; p++) to[p * kTileColumns + j] = load(from + p);
+    }
+  } else {
+    for (i64 p = 0; p < depth; p++) {
+      const T* from = b + (p0 + p) * s.n + j0;
+#pragma omp simd
+      for (i64 j = 0; j < columns; j++) to[p * kTileColumns + j] = load(from + j);
+    }
+  }
+}
+
+template <class T, class C>
+void built_in(C* c, const T* a, const T* b, const Shape& s, float* workspace) {
+  int threads = s.m * s.n * s.k >= 64 * 64 * 64 ? thread_count() : 1;
+  float* packed_b = workspace;
+  float* packed_a_all = workspace + kGemmDepth * (kGemmColumns + kTileColumns);
+#pragma omp parallel num_threads(threads)
+  {
+    float* packed_a = packed_a_all + omp_get_thread_num() * gemm_thread_floats();
+    float* edge = packed_a + kGemmRows * kGemmDepth + kGemmDepth * 16;
+    for (i64 j0 = 0; j0 < s.n; j0 += kGemmColumns) {
+      i64 columns = std::min(kGemmColumns, s.n - j0), panels = (columns + kTileColumns - 1) / kTileColumns;
+      for (i64 p0 = 0; p0 < s.k; p0 += kGemmDepth) {
+        i64 depth = std::min(kGemmDepth, s.k - p0);
+        bool add = s.accumulate || p0 > 0;
+#pragma omp for schedule(static)
+        for (i64 q = 0; q < panels; q++)
+          pack_b_panel(packed_b + q * kTileColumns * depth, b, s, j0 + q * kTileColumns,
+                       std::min<i64>(kTileColumns, columns - q * kTileColumns), p0, depth);
+        // Blocks are cut so that each thread has some, whatever m is.
+        i64 block = std::min(kGemmRows, round_up((s.m + threads - 1) / threads, kTileRows));
+        i64 blocks = (s.m + block - 1) / block;
+#pragma omp for schedule(dynamic)
+        for (i64 t = 0; t < blocks; t++) {
+          i64 i0 = t * block, rows = std::min(block, s.m - i0);
+          pack_a(packed_a, a, s, i0, rows, p0, depth);
+          for (i64 q = 0; q < panels; q++) {
+            const float* bp = packed_b + q * kTileColumns * depth;
+            i64 width = std::min<i64>(kTileColumns, columns - q * kTileColumns);
+            for (i64 i = 0; i < rows; i += kTileRows) {
+              const float* ap = packed_a + i * depth;
+              i64 height = std::min<i64>(kTileRows, rows - i);
+              C* at = c + (i0 + i) * s.n + j0 + q * kTileColumns;
+              if constexpr (std::is_same_v<C, float>) {
+                if (width == kTileColumns && height == kTileRows) {
+                  tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, bp, kTileColumns, at, s.n, add);
+                  continue;
+                }
+              }
+              tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, bp, kTileColumns, edge, kTileColumns, false);
+              for (i64 y = 0; y < height; y++)
+                for (i64 x = 0; x < width; x++) {
+                  float value = edge[y * kTileColumns + x];
+                  store(at + y * s.n + x, add ? load(at + y * s.n + x) + value : value);
+                }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// One row times a matrix whose rows are contiguous (decoding a token): bound by memory, so no packing.
+template <class T, class C>
+void row_times_transposed(C* c, const T* a, const T* b, const Shape& s) {
+#pragma omp parallel for schedule(static) if (s.n * s.k >= kParallelFrom)
+  for (i64 j = 0; j < s.n; j++) {
+    const T* row = b + j * s.k;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (i64 p = 0; p < s.k; p++) sum += load(a + p) * load(row + p);
+    store(c + j, s.accumulate ? load(c + j) + sum : sum);
+  }
+}
+
+}  // namespace
+
+void gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  if (m == 0 || n == 0) return;
+  Shape s{m, n, k, trans_a, trans_b, accumulate};
+  bool row = m == 1 && trans_b;
+  if (!row && onednn_gemm(c, a, b, m, n, k, trans_a, trans_b, accumulate, context.workspace)) return;
+  with_float_type(a.dtype, [&](auto* ta) {
+    using T = std::remove_pointer_t<decltype(ta)>;
+    with_float_type(c.dtype, [&](auto* tc) {
+      using C = std::remove_pointer_t<decltype(tc)>;
+      if constexpr (std::is_same_v<T, bf16> || std::is_same_v<C, float>) {
+        if (row) return row_times_transposed(c.as<C>(), a.as<T>(), b.as<T>(), s);
+        // Sums over more than one panel of k would be rounded in between if C itself held them.
+        if constexpr (std::is_same_v<C, bf16>) {
+          if (k > kGemmDepth) {
+            float* wide = static_cast<float*>(context.workspace) + gemm_pack_floats(thread_count());
+            Shape fresh = s;
+            fresh.accumulate = false;
+            built_in(wide, a.as<T>(), b.as<T>(), fresh, static_cast<float*>(context.workspace));
+            C* to = c.as<C>();
+#pragma omp parallel for simd schedule(static) if (m * n >= kParallelFrom)
+            for (i64 i = 0; i < m * n; i++) store(to + i, accumulate ? load(to + i) + wide[i] : wide[i]);
+            return;
+          }
+        }
+        built_in(c.as<C>(), a.as<T>(), b.as<T>(), s, static_cast<float*>(context.workspace));
+      } else {
+        throw OpError("gemm: float32 operands need a float32 result");
+      }
+    });
+  });
+}
+
+}  // namespace tstrain::TSTRAIN_ISA

@@ -1,0 +1,18 @@
+// The CPU kernels of one instruction set, as the op table names them.
+#pragma once
+#include "../ops.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+template <class F>
+struct WithContext;
+template <class... A>
+struct WithContext<void(A...)> {
+  using type = void(const Context&, A...);
+};
+
+#define TSTRAIN_DECLARE(name, parameters, ...) WithContext<void parameters>::type name;
+TSTRAIN_OPS(TSTRAIN_DECLARE)
+#undef TSTRAIN_DECLARE
+
+}  // namespace tstrain::TSTRAIN_ISA

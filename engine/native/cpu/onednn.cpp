@@ -1,0 +1,148 @@
+#include "onednn.h"
+
+#include "select.h"
+
+#ifdef TSTRAIN_ONEDNN
+#include <list>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <tuple>
+#include <unordered_map>
+#endif
+
+namespace tstrain {
+
+#ifndef TSTRAIN_ONEDNN
+
+bool onednn_takes(DType, DType) { return false; }
+bool onednn_gemm(Out, In, In, i64, i64, i64, bool, bool, bool, void*) { return false; }
+i64 onednn_gemm_scratch(DType, DType, i64, i64, i64, bool, bool, bool) { return 0; }
+const char* onednn_version() { return ""; }
+
+#else
+
+namespace {
+
+using dnnl::memory;
+
+const dnnl::engine& engine() {
+  static const dnnl::engine e(dnnl::engine::kind::cpu, 0);
+  return e;
+}
+
+dnnl::stream& stream() {
+  static dnnl::stream s(engine());
+  return s;
+}
+
+memory::data_type type_of(DType t) { return t == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32; }
+
+using Key = std::tuple<DType, DType, i64, i64, i64, bool, bool, bool, int>;
+
+struct KeyHash {
+  size_t operator()(const Key& k) const {
+    size_t h = 0;
+    auto mix = [&](i64 x) { h = (h ^ size_t(x)) * 0x9e3779b97f4a7c15ull; };
+    std::apply([&](auto... x) { (mix(i64(x)), ...); }, k);
+    return h;
+  }
+};
+
+struct Product {
+  dnnl::matmul::primitive_desc description;
+  dnnl::matmul primitive;
+};
+
+// Primitives are made per shape (code generation takes up to milliseconds) and kept, the least recently used
+// going first: real rows bring ever new token counts.
+class Cache {
+ public:
+  const Product& get(const Key& key) {
+    auto found = index_.find(key);
+    if (found != index_.end()) {
+      order_.splice(order_.begin(), order_, found->second);
+      return found->second->second;
+    }
+    order_.emplace_front(key, make(key));
+    index_[key] = order_.begin();
+    if (order_.size() > kCapacity) {
+      index_.erase(order_.back().first);
+      order_.pop_back();
+    }
+    return order_.front().second;
+  }
+
+ private:
+  static constexpr size_t kCapacity = 4096;
+
+  static Product make(const Key& key) {
+    auto [tc, tab, m, n, k, trans_a, trans_b, accumulate, threads] = key;
+    (void)threads;
+    memory::desc a({m, k}, type_of(tab), trans_a ? memory::dims{1, m} : memory::dims{k, 1});
+    memory::desc b({k, n}, type_of(tab), trans_b ? memory::dims{1, k} : memory::dims{n, 1});
+    memory::desc c({m, n}, type_of(tc), memory::dims{n, 1});
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (accumulate) {
+      dnnl::post_ops sum;
+      sum.append_sum(1.f);
+      attributes.set_post_ops(sum);
+    }
+#if DNNL_VERSION_MAJOR >= 3
+    dnnl::matmul::primitive_desc description(engine(), a, b, c, attributes);
+#else
+    dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine());
+#endif
+    return {description, dnnl::matmul(description)};
+  }
+
+  std::list<std::pair<Key, Product>> order_;
+  std::unordered_map<Key, std::list<std::pair<Key, Product>>::iterator, KeyHash> index_;
+};
+
+const Product& product(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  static Cache cache;
+  return cache.get({c, ab, m, n, k, trans_a, trans_b, accumulate, thread_count()});
+}
+
+}  // namespace
+
+// sgemm needs no primitive per shape. For bfloat16 oneDNN is asked only where the processor multiplies it; its
+// reference code elsewhere is slower than widening to float32 (gemm.cpp).
+bool onednn_takes(DType, DType ab) {
+  static const bool bf16_in_hardware = bf16_gemm_path()[0] == 'a';
+  return ab == DType::f32 || bf16_in_hardware;
+}
+
+i64 onednn_gemm_scratch(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  if (ab != DType::bf16 || !onednn_takes(c, ab) || m * n * k == 0) return 0;
+  return i64(product(c, ab, m, n, k, trans_a, trans_b, accumulate).description.scratchpad_desc().get_size());
+}
+
+bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch) {
+  if (!onednn_takes(c.dtype, a.dtype) || m * n * k == 0) return false;
+  if (a.dtype == DType::f32 && c.dtype == DType::f32) {
+    auto status = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.f, a.as<float>(), trans_a ? m : k,
+                             b.as<float>(), trans_b ? k : n, accumulate ? 1.f : 0.f, c.as<float>(), n);
+    return status == dnnl_success;
+  }
+  auto& p = product(c.dtype, a.dtype, m, n, k, trans_a, trans_b, accumulate);
+  auto bind = [&](const memory::desc& d, const void* data) { return memory(d, engine(), const_cast<void*>(data)); };
+  p.primitive.execute(stream(), {{DNNL_ARG_SRC, bind(p.description.src_desc(), a.data)},
+                                 {DNNL_ARG_WEIGHTS, bind(p.description.weights_desc(), b.data)},
+                                 {DNNL_ARG_DST, bind(p.description.dst_desc(), c.data)},
+                                 {DNNL_ARG_SCRATCHPAD, bind(p.description.scratchpad_desc(), scratch)}});
+  stream().wait();
+  return true;
+}
+
+const char* onednn_version() {
+  static const std::string text = [] {
+    auto v = dnnl::version();
+    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
+  }();
+  return text.c_str();
+}
+
+#endif
+
+}  // namespace tstrain

@@ -1,0 +1,95 @@
+#include "kernels.h"
+#include "simd.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+namespace {
+
+template <class T>
+void forward(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* w, i64 rows, i64 dim, f64 eps) {
+#pragma omp parallel for schedule(static) if (rows * dim >= kParallelFrom)
+  for (i64 r = 0; r < rows; r++) {
+    const T* xr = x + r * dim;
+    if (sum) {
+      T* sr = sum + r * dim;
+      if (residual) {
+        const T* rr = residual + r * dim;
+#pragma omp simd
+        for (i64 i = 0; i < dim; i++) store(sr + i, load(xr + i) + load(rr + i));
+      } else {
+#pragma omp simd
+        for (i64 i = 0; i < dim; i++) store(sr + i, load(xr + i));
+      }
+      xr = sr;
+    }
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (i64 i = 0; i < dim; i++) squares += load(xr + i) * load(xr + i);
+    float scale = 1.f / std::sqrt(squares / float(dim) + float(eps));
+    rstd[r] = scale;
+    T* yr = y + r * dim;
+#pragma omp simd
+    for (i64 i = 0; i < dim; i++) store(yr + i, load(xr + i) * scale * load(w + i));
+  }
+}
+
+template <class T>
+void backward(T* dx, float* dw, float* partial, const T* dy, const T* x, const T* w, const float* rstd,
+              const T* dresidual, i64 rows, i64 dim) {
+  int threads = rows * dim >= kParallelFrom ? thread_count() : 1;
+  if (dw) std::memset(partial, 0, size_t(threads) * size_t(dim) * sizeof(float));
+#pragma omp parallel num_threads(threads)
+  {
+    i64 t = omp_get_thread_num();
+    float* mine = partial + t * dim;
+    for (i64 r = rows * t / threads; r < rows * (t + 1) / threads; r++) {
+      const T *xr = x + r * dim, *dyr = dy + r * dim;
+      T* dxr = dx + r * dim;
+      float s = rstd[r], dot = 0;
+#pragma omp simd reduction(+ : dot)
+      for (i64 i = 0; i < dim; i++) dot += load(dyr + i) * load(w + i) * load(xr + i);
+      float c = dot * s * s / float(dim);
+      if (dw) {
+#pragma omp simd
+        for (i64 i = 0; i < dim; i++) mine[i] += load(dyr + i) * load(xr + i) * s;
+      }
+      if (dresidual) {
+        const T* drr = dresidual + r * dim;
+#pragma omp simd
+        for (i64 i = 0; i < dim; i++)
+          store(dxr + i, load(drr + i) + s * (load(w + i) * load(dyr + i) - load(xr + i) * c));
+      } else {
+#pragma omp simd
+        for (i64 i = 0; i < dim; i++) store(dxr + i, s * (load(w + i) * load(dyr + i) - load(xr + i) * c));
+      }
+    }
+  }
+  if (!dw) return;
+  for (int t = 0; t < threads; t++)
+#pragma omp simd
+    for (i64 i = 0; i < dim; i++) dw[i] += partial[t * dim + i];
+}
+
+}  // namespace
+
+void rmsnorm_forward(const Context&, Out y, Out rstd, Out sum, In x, In residual, In w, i64 rows, i64 dim, f64 eps) {
+  if (residual && !sum) throw OpError("rmsnorm_forward: a residual needs a sum to go to");
+  if (w.dtype != x.dtype || (sum && sum.dtype != x.dtype) || (residual && residual.dtype != x.dtype))
+    throw OpError("rmsnorm_forward: x, residual, sum and w must have one type");
+  with_float_type(x.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    forward(y.as<T>(), rstd.as<float>(), sum.as<T>(), x.as<T>(), residual.as<T>(), w.as<T>(), rows, dim, eps);
+  });
+}
+
+void rmsnorm_backward(const Context& context, Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows, i64 dim) {
+  if (w.dtype != x.dtype || dx.dtype != x.dtype || (dresidual && dresidual.dtype != x.dtype))
+    throw OpError("rmsnorm_backward: x, dx, dresidual and w must have one type");
+  with_float_type(x.dtype, [&](auto* t) {
+    using T = std::remove_pointer_t<decltype(t)>;
+    backward(dx.as<T>(), dw.as<float>(), static_cast<float*>(context.workspace), dy.as<T>(), x.as<T>(), w.as<T>(),
+             rstd.as<float>(), dresidual.as<T>(), rows, dim);
+  });
+}
+
+}  // namespace tstrain::TSTRAIN_ISA

@@ -1,0 +1,33 @@
+#include "select.h"
+
+#include <cpuid.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace tstrain {
+
+const OpTable& best_cpu_table() {
+  const char* wanted = std::getenv("TSTRAIN_ISA");
+  auto allowed = [&](const char* isa, bool runs) { return runs && (!wanted || !std::strcmp(wanted, isa)); };
+  bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (allowed("avx512", avx512)) return cpu_table_avx512;
+  if (allowed("avx2", avx2)) return cpu_table_avx2;
+  if (allowed("sse", true)) return cpu_table_sse;
+  throw OpError(std::string("TSTRAIN_ISA=") + wanted + ": this processor runs " + (avx512 ? "avx512, " : "") +
+                (avx2 ? "avx2, " : "") + "sse");
+}
+
+const char* bf16_gemm_path() {
+#ifdef TSTRAIN_ONEDNN
+  unsigned a, b, c, d;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 22)) && (d & (1u << 24))) return "amx";
+  if (__builtin_cpu_supports("avx512f") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5)))
+    return "avx512_bf16";
+#endif
+  return "float32";
+}
+
+}  // namespace tstrain

@@ -1,0 +1,473 @@
+// The border between JavaScript and the op table: handles, memory, and one binding per op made from its entry in
+// ops.h. No C++ exception crosses it: guarded() turns each into a JavaScript Error.
+#include <node_api.h>
+#include <omp.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "../cpu/select.h"
+#include "../ops.h"
+
+namespace tstrain {
+namespace {
+
+// ---- buffers and handles -------------------------------------------------------------------------------------
+
+enum class Source { heap, arena, view };
+
+struct Buffer {
+  Device* device = nullptr;
+  char* data = nullptr;
+  i64 numel = 0;
+  DType dtype = DType::f32;
+  Source source = Source::heap;
+  i64 offset = 0;        // in the arena, for arena buffers
+  std::uint32_t root = 0;  // index of the buffer that owns the memory
+  int references = 0;    // of a root: itself and its views; memory goes when it reaches 0
+  std::uint32_t generation = 0;
+  bool live = false;
+};
+
+// A handle is generation · 2^24 + index, so a released one is recognised instead of reading somebody else's memory.
+constexpr i64 kIndexBits = 24;
+std::vector<Buffer> buffers(1);
+std::vector<std::uint32_t> vacant;
+
+std::uint32_t new_index() {
+  if (!vacant.empty()) {
+    auto index = vacant.back();
+    vacant.pop_back();
+    return index;
+  }
+  if (i64(buffers.size()) >= (i64(1) << kIndexBits)) throw OpError("too many buffers are alive (2^24)");
+  buffers.emplace_back();
+  return std::uint32_t(buffers.size() - 1);
+}
+
+f64 handle_of(std::uint32_t index) { return f64((i64(buffers[index].generation) << kIndexBits) + index); }
+
+std::uint32_t index_of(i64 handle) {
+  auto index = std::uint32_t(handle & ((i64(1) << kIndexBits) - 1));
+  auto generation = std::uint32_t(handle >> kIndexBits);
+  if (handle <= 0 || index >= buffers.size() || !buffers[index].live || buffers[index].generation != generation)
+    throw OpError("the buffer was released, or never existed");
+  return index;
+}
+
+f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena) {
+  if (numel < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
+  auto index = new_index();
+  auto& b = buffers[index];
+  i64 bytes = numel * size_of(dtype);
+  b.device = &device;
+  b.numel = numel;
+  b.dtype = dtype;
+  b.root = index;
+  b.references = 1;
+  try {
+    if (in_arena) {
+      b.source = Source::arena;
+      b.offset = device.arena.allocate(bytes);
+      b.data = static_cast<char*>(device.arena.at(b.offset));
+    } else {
+      b.source = Source::heap;
+      b.data = static_cast<char*>(device.heap_allocate(bytes));
+    }
+  } catch (...) {
+    vacant.push_back(index);
+    throw;
+  }
+  b.live = true;
+  return handle_of(index);
+}
+
+void release(i64 handle) {
+  auto index = index_of(handle);
+  auto retire = [](std::uint32_t i) {
+    buffers[i].live = false;
+    buffers[i].generation = (buffers[i].generation + 1) & ((1u << 28) - 1);
+  };
+  auto root = buffers[index].root;
+  retire(index);
+  if (index != root) vacant.push_back(index);
+  auto& r = buffers[root];
+  if (--r.references > 0) return;
+  i64 bytes = r.numel * size_of(r.dtype);
+  if (r.source == Source::arena) r.device->arena.release(r.offset, bytes);
+  else r.device->heap_release(r.data, bytes);
+  vacant.push_back(root);
+}
+
+// `dtype` reinterprets nothing: offset and numel count elements of the buffer's own type.
+f64 view(i64 handle, i64 offset, i64 numel) {
+  auto of = index_of(handle);
+  if (offset < 0 || numel < 0 || offset + numel > buffers[of].numel)
+    throw OpError("view of elements " + std::to_string(offset) + "…" + std::to_string(offset + numel) + " of a buffer of " +
+                  std::to_string(buffers[of].numel));
+  auto index = new_index();
+  auto& b = buffers[index];
+  auto& parent = buffers[of];
+  b.device = parent.device;
+  b.dtype = parent.dtype;
+  b.numel = numel;
+  b.data = parent.data ? parent.data + offset * size_of(parent.dtype) : nullptr;
+  b.source = Source::view;
+  b.root = parent.root;
+  b.live = true;
+  buffers[parent.root].references++;
+  return handle_of(index);
+}
+
+// ---- contracts -----------------------------------------------------------------------------------------------
+
+constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
+constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
+                   floats = f32s | bf16s, numbers = floats | i32s | f64s | bit(DType::u8);
+
+template <class T>
+void check(const T& t, i64 numel, unsigned types, const char* op, const char* argument) {
+  if (!t) throw OpError(std::string(op) + ": " + argument + " is missing");
+  if (!(bit(t.dtype) & types)) throw OpError(std::string(op) + ": " + argument + " is " + name_of(t.dtype) + ", which it may not be");
+  if (t.numel < numel)
+    throw OpError(std::string(op) + ": " + argument + " has " + std::to_string(t.numel) + " elements, needs " + std::to_string(numel));
+}
+
+template <class A, class B>
+void check_same(const A& a, const B& b, const char* op, const char* names) {
+  if (a.dtype != b.dtype)
+    throw OpError(std::string(op) + ": " + names + " must have one type, not " + name_of(a.dtype) + " and " + name_of(b.dtype));
+}
+
+#define need(t, numel, types) check(t, numel, types, op, #t)
+#define optional(t, numel, types) ((t) ? check(t, numel, types, op, #t) : void())
+#define same_type(a, b) check_same(a, b, op, #a " and " #b)
+#define cost(flops, workspace) (Cost{flops, workspace})
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+// op(name) of the entry: checks the arguments, says what the op costs.
+#define TSTRAIN_CONTRACT(name, parameters, ...) \
+  struct name##_contract {                      \
+    const char* op = #name;                     \
+    Cost operator() parameters const { return __VA_ARGS__; } \
+  };
+TSTRAIN_OPS(TSTRAIN_CONTRACT)
+#pragma GCC diagnostic pop
+#undef need
+#undef optional
+#undef same_type
+#undef cost
+
+// ---- JavaScript values ---------------------------------------------------------------------------------------
+
+struct JsPending {};  // a JavaScript exception is already set
+
+void ok(napi_status status) {
+  if (status != napi_ok) throw OpError("an argument has the wrong type");
+}
+
+f64 to_number(napi_env env, napi_value v) {
+  f64 x;
+  ok(napi_get_value_double(env, v, &x));
+  return x;
+}
+
+i64 to_integer(napi_env env, napi_value v) {
+  f64 x = to_number(env, v);
+  if (!(std::fabs(x) <= 9007199254740992.0) || x != std::floor(x)) throw OpError("an integer was expected, not " + std::to_string(x));
+  return i64(x);
+}
+
+bool to_bool(napi_env env, napi_value v) {
+  bool x;
+  ok(napi_get_value_bool(env, v, &x));
+  return x;
+}
+
+napi_value number(napi_env env, f64 x) {
+  napi_value v;
+  napi_create_double(env, x, &v);
+  return v;
+}
+
+napi_value string(napi_env env, const char* s) {
+  napi_value v;
+  napi_create_string_utf8(env, s, NAPI_AUTO_LENGTH, &v);
+  return v;
+}
+
+napi_value undefined(napi_env env) {
+  napi_value v;
+  napi_get_undefined(env, &v);
+  return v;
+}
+
+template <class F>
+napi_value guarded(napi_env env, F&& body) {
+  try {
+    return body();
+  } catch (const JsPending&) {
+  } catch (const std::bad_alloc&) {
+    napi_throw_error(env, nullptr, "out of memory");
+  } catch (const std::exception& e) {
+    napi_throw_error(env, nullptr, e.what());
+  } catch (...) {
+    napi_throw_error(env, nullptr, "unknown native error");
+  }
+  return nullptr;
+}
+
+template <int N>
+struct Arguments {
+  napi_value v[N > 0 ? N : 1];
+  Arguments(napi_env env, napi_callback_info info, const char* name) {
+    size_t count = N;
+    ok(napi_get_cb_info(env, info, &count, v, nullptr, nullptr));
+    if (count < size_t(N))
+      throw OpError(std::string(name) + ": takes " + std::to_string(N) + " arguments, got " + std::to_string(count));
+  }
+};
+
+// ---- one binding per op --------------------------------------------------------------------------------------
+
+template <class T>
+struct Decode;
+
+template <class T>
+T decode_tensor(napi_env env, napi_value v, Device*& device) {
+  T t;
+  i64 handle = to_integer(env, v);
+  if (handle == 0) return t;
+  auto& b = buffers[index_of(handle)];
+  if (device && device != b.device)
+    throw OpError(std::string("tensors of one op are on two devices: ") + device->name + " and " + b.device->name);
+  device = b.device;
+  t.data = b.data;
+  t.numel = b.numel;
+  t.dtype = b.dtype;
+  t.present = true;
+  return t;
+}
+
+template <>
+struct Decode<In> {
+  static In get(napi_env env, napi_value v, Device*& d) { return decode_tensor<In>(env, v, d); }
+};
+template <>
+struct Decode<Out> {
+  static Out get(napi_env env, napi_value v, Device*& d) { return decode_tensor<Out>(env, v, d); }
+};
+template <>
+struct Decode<i64> {
+  static i64 get(napi_env env, napi_value v, Device*&) {
+    i64 x = to_integer(env, v);
+    if (x < 0) throw OpError("a size is negative: " + std::to_string(x));
+    return x;
+  }
+};
+template <>
+struct Decode<f64> {
+  static f64 get(napi_env env, napi_value v, Device*&) { return to_number(env, v); }
+};
+template <>
+struct Decode<bool> {
+  static bool get(napi_env env, napi_value v, Device*&) { return to_bool(env, v); }
+};
+
+struct Workspace {
+  Arena& arena;
+  i64 bytes, offset = 0;
+  Workspace(Arena& arena, i64 bytes) : arena(arena), bytes(bytes) {
+    if (bytes > 0) offset = arena.allocate(bytes);
+  }
+  ~Workspace() {
+    if (bytes > 0) arena.release(offset, bytes);
+  }
+  void* data() const { return bytes > 0 ? arena.at(offset) : nullptr; }
+};
+
+template <class Contract, auto Member, class... A, size_t... I>
+napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context&, A...), std::index_sequence<I...>) {
+  return guarded(env, [&]() -> napi_value {
+    Contract contract;
+    try {
+      Arguments<sizeof...(A)> js(env, info, contract.op);
+      Device* device = nullptr;
+      std::tuple<A...> a{Decode<A>::get(env, js.v[I], device)...};
+      Cost cost = contract(std::get<I>(a)...);
+      if (!device) throw OpError("no tensor was given");
+      device->flops += cost.flops;
+      Workspace workspace(device->arena, cost.workspace);
+      Context context{*device, workspace.data()};
+      (device->ops->*Member)(context, std::get<I>(a)...);
+    } catch (const OpError& e) {
+      // Contracts name the op themselves.
+      std::string what = e.what();
+      if (what.rfind(std::string(contract.op) + ": ", 0) == 0) throw;
+      throw OpError(std::string(contract.op) + ": " + what);
+    }
+    return undefined(env);
+  });
+}
+
+template <class Contract, auto Member, class... A>
+napi_callback binding(void (*OpTable::*)(const Context&, A...)) {
+  return [](napi_env env, napi_callback_info info) -> napi_value {
+    return call_op<Contract, Member>(env, info, static_cast<void (*)(const Context&, A...)>(nullptr),
+                                     std::index_sequence_for<A...>{});
+  };
+}
+
+// ---- memory functions ----------------------------------------------------------------------------------------
+
+Device& device_named(napi_env env, napi_value v) {
+  char name[16];
+  size_t length;
+  ok(napi_get_value_string_utf8(env, v, name, sizeof name, &length));
+  if (!std::strcmp(name, "cpu")) return cpu_device();
+  if (!std::strcmp(name, "meta")) return meta_device();
+  throw OpError(std::string("no device is called ") + name);
+}
+
+DType to_dtype(napi_env env, napi_value v) {
+  i64 t = to_integer(env, v);
+  if (t < 0 || t > i64(DType::u8)) throw OpError("no such dtype");
+  return DType(t);
+}
+
+napi_value js_alloc(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<4> a(env, info, "alloc");
+    return number(env, allocate(device_named(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]), to_bool(env, a.v[3])));
+  });
+}
+
+napi_value js_view(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<3> a(env, info, "view");
+    return number(env, view(to_integer(env, a.v[0]), to_integer(env, a.v[1]), to_integer(env, a.v[2])));
+  });
+}
+
+napi_value js_release(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info, "release");
+    release(to_integer(env, a.v[0]));
+    return undefined(env);
+  });
+}
+
+// The bytes of a TypedArray or Buffer.
+std::pair<char*, size_t> bytes_of(napi_env env, napi_value v) {
+  bool typed;
+  ok(napi_is_typedarray(env, v, &typed));
+  if (!typed) throw OpError("a typed array was expected");
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  ok(napi_get_typedarray_info(env, v, &type, &length, &data, nullptr, nullptr));
+  static const size_t width[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+  return {static_cast<char*>(data), length * width[type]};
+}
+
+// copy(handle, elementOffset, bytes, toDevice): raw bytes of the buffer's own type, as many as the array holds.
+napi_value js_copy(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<4> a(env, info, "copy");
+    auto& b = buffers[index_of(to_integer(env, a.v[0]))];
+    i64 start = to_integer(env, a.v[1]) * size_of(b.dtype);
+    auto [host, bytes] = bytes_of(env, a.v[2]);
+    if (start < 0 || start + i64(bytes) > b.numel * size_of(b.dtype))
+      throw OpError("copy of bytes " + std::to_string(start) + "…" + std::to_string(start + i64(bytes)) + " of a buffer of " +
+                    std::to_string(b.numel * size_of(b.dtype)));
+    if (!b.device->backed) throw OpError("the meta device holds no values");
+    if (bytes > 0) {
+      if (to_bool(env, a.v[3])) std::memcpy(b.data + start, host, bytes);
+      else std::memcpy(host, b.data + start, bytes);
+    }
+    return undefined(env);
+  });
+}
+
+napi_value js_stats(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info, "stats");
+    Device& d = device_named(env, a.v[0]);
+    napi_value o;
+    napi_create_object(env, &o);
+    auto set = [&](const char* key, f64 x) { napi_set_named_property(env, o, key, number(env, x)); };
+    set("arenaInUse", f64(d.arena.in_use()));
+    set("arenaHighWater", f64(d.arena.high_water()));
+    set("heapBytes", f64(d.heap_bytes));
+    set("heapHighWater", f64(d.heap_high_water));
+    set("flops", d.flops);
+    return o;
+  });
+}
+
+// Starts a new measurement: FLOPs at 0, high-water marks at what is held now; a wholly free arena is given back.
+napi_value js_reset_stats(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info, "resetStats");
+    Device& d = device_named(env, a.v[0]);
+    d.flops = 0;
+    d.heap_high_water = d.heap_bytes;
+    d.arena.reset_high_water();
+    d.arena.trim();
+    return undefined(env);
+  });
+}
+
+napi_value js_set_threads(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info, "setThreads");
+    i64 n = to_integer(env, a.v[0]);
+    if (n < 1 || n > 1024) throw OpError("threads must be between 1 and 1024, not " + std::to_string(n));
+    set_thread_count(int(n));
+    return undefined(env);
+  });
+}
+
+napi_value js_info(napi_env env, napi_callback_info) {
+  return guarded(env, [&] {
+    napi_value o;
+    napi_create_object(env, &o);
+    napi_set_named_property(env, o, "instructionSet", string(env, cpu_device().ops->instruction_set));
+    napi_set_named_property(env, o, "bf16Gemm", string(env, bf16_gemm_path()));
+    napi_set_named_property(env, o, "onednn", string(env, onednn_version()));
+    napi_set_named_property(env, o, "threads", number(env, thread_count()));
+    return o;
+  });
+}
+
+napi_value init(napi_env env, napi_value exports) {
+  auto add = [&](napi_value object, const char* name, napi_callback callback) {
+    napi_value f;
+    napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &f);
+    napi_set_named_property(env, object, name, f);
+  };
+  add(exports, "alloc", js_alloc);
+  add(exports, "view", js_view);
+  add(exports, "release", js_release);
+  add(exports, "copy", js_copy);
+  add(exports, "stats", js_stats);
+  add(exports, "resetStats", js_reset_stats);
+  add(exports, "setThreads", js_set_threads);
+  add(exports, "info", js_info);
+  napi_value ops;
+  napi_create_object(env, &ops);
+#define TSTRAIN_BIND(name, parameters, ...) add(ops, #name, binding<name##_contract, &OpTable::name>(&OpTable::name));
+  TSTRAIN_OPS(TSTRAIN_BIND)
+#undef TSTRAIN_BIND
+  napi_set_named_property(env, exports, "ops", ops);
+  return exports;
+}
+
+}  // namespace
+}  // namespace tstrain
+
+NAPI_MODULE_INIT() { return tstrain::init(env, exports); }

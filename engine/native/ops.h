@@ -1,0 +1,140 @@
+// The op table: every op of every device, declared once.
+//
+//   OP(name, (parameters), contract)
+//
+// The parameters are what JavaScript passes, in this order: In and Out tensors (by handle), i64, f64 and bool.
+// A tensor said to be optional may be left out (handle 0). The contract is checked before the op runs, on every
+// device: need() a size and a type of each tensor, then cost(): the FLOPs (multiply and add count two, as in
+// the literature; elementwise work counts nothing) and the bytes of workspace the op gets from the arena.
+//
+// To add an op: one entry here, one file in cpu/ (and later cuda/), one engine/ops/x.ts, one engine/ops/x.cases.ts.
+// The N-API binding, the meta device and the size checks come from the entry.
+//
+// Words: T tokens, C hidden size, F intermediate size, V vocabulary, H heads, KV key/value heads, D head_dim.
+// "float" means float32 or bfloat16; arithmetic and statistics are float32 in either case.
+#pragma once
+#include "device.h"
+
+#define TSTRAIN_OPS(OP)                                                                                            \
+  /* C[m,n] = A·B, or C += A·B when accumulate. A is [m,k], or [k,m] when trans_a; B is [k,n], or [n,k] when      \
+     trans_b. A and B have one type; C is that type or float32. fp32 accumulation. */                             \
+  OP(gemm, (Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate),                  \
+     need(c, m * n, floats), need(a, m * k, floats), need(b, k * n, floats),                                       \
+     same_type(a, b), cost(2.0 * f64(m) * f64(n) * f64(k),                                                         \
+                           gemm_workspace(c.dtype, a.dtype, m, n, k, trans_a, trans_b, accumulate)))               \
+  /* RMSNorm (arXiv 1910.07467) of x + residual: sum = x + residual (both optional), rstd = 1/√(mean(sum²)+eps),   \
+     y = sum · rstd · w. Rows of dim. */                                                                           \
+  OP(rmsnorm_forward, (Out y, Out rstd, Out sum, In x, In residual, In w, i64 rows, i64 dim, f64 eps),             \
+     need(y, rows * dim, floats), need(rstd, rows, f32s), optional(sum, rows * dim, floats),                       \
+     need(x, rows * dim, floats), optional(residual, rows * dim, floats), need(w, dim, floats),                    \
+     same_type(x, y), cost(0, 0))                                                                                  \
+  /* dx = dresidual (optional) + rstd·(w·dy − x·rstd²·mean(w·dy·x)); dw += Σ_rows dy·x·rstd (dw optional). */      \
+  OP(rmsnorm_backward, (Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows, i64 dim),              \
+     need(dx, rows * dim, floats), optional(dw, dim, f32s), need(dy, rows * dim, floats),                          \
+     need(x, rows * dim, floats), need(w, dim, floats), need(rstd, rows, f32s),                                    \
+     optional(dresidual, rows * dim, floats), same_type(x, dy), cost(0, 4 * dim * thread_count()))                 \
+  /* RoPE in place, half-split form: the first `heads` heads of each row of x (row stride `stride`) turn by the     \
+     angle whose cos and sin stand in row index[t] of the tables [rows, D/2]. inverse turns back (the gradient). */\
+  OP(rope, (Out x, In cos, In sin, In index, i64 tokens, i64 heads, i64 head_dim, i64 stride, bool inverse),       \
+     need(x, tokens * stride, floats), need(cos, head_dim / 2, f32s), need(sin, head_dim / 2, f32s),               \
+     need(index, tokens, i32s), cost(0, 0))                                                                        \
+  /* Causal attention over documents that lie end to end. Document j has queries q_offsets[j]…q_offsets[j+1] and   \
+     keys k_offsets[j]…k_offsets[j+1]; its last query sees its last key (so a longer k is a cache). q is           \
+     [Tq, H, D] with row stride q_stride, k and v [Tk, KV, D]; out [Tq, H, D] dense, lse [H, Tq] the row           \
+     log-sum-exp that backward needs (optional). max_q, max_k: the longest document. pairs: the number of          \
+     (query, key) pairs of one head, for the count of FLOPs. */                                                    \
+  OP(attention_forward,                                                                                            \
+     (Out out, Out lse, In q, In k, In v, In q_offsets, In k_offsets, i64 documents, i64 heads, i64 kv_heads,      \
+      i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens, i64 max_q, i64 max_k, f64 pairs, f64 scale),          \
+     need(out, tokens * heads * head_dim, floats), optional(lse, heads * tokens, f32s),                            \
+     need(q, (tokens - 1) * q_stride + heads * head_dim, floats), need(k, kv_heads * head_dim, floats),            \
+     need(v, kv_heads * head_dim, floats), need(q_offsets, documents + 1, i32s),                                   \
+     need(k_offsets, documents + 1, i32s), same_type(q, k), same_type(q, v), same_type(q, out),                    \
+     cost(4.0 * pairs * f64(heads * head_dim), attention_forward_workspace(max_k, head_dim)))               \
+  /* Gradients of the above for packed rows qkv [T, (H + 2 KV)·D] (keys = queries, no cache); dqkv likewise. */    \
+  OP(attention_backward,                                                                                           \
+     (Out dqkv, In dout, In out, In lse, In qkv, In offsets, i64 documents, i64 heads, i64 kv_heads, i64 head_dim, \
+      i64 tokens, i64 max_tokens, f64 pairs, f64 scale),                                                           \
+     need(dqkv, tokens * (heads + 2 * kv_heads) * head_dim, floats), need(dout, tokens * heads * head_dim, floats),\
+     need(out, tokens * heads * head_dim, floats), need(lse, heads * tokens, f32s),                                \
+     need(qkv, tokens * (heads + 2 * kv_heads) * head_dim, floats), need(offsets, documents + 1, i32s),            \
+     same_type(dqkv, qkv), same_type(dout, qkv), same_type(out, qkv),                                              \
+     cost(10.0 * pairs * f64(heads * head_dim), attention_backward_workspace(max_tokens, head_dim)))               \
+  /* SwiGLU (arXiv 2002.05202): y = silu(gate) · up, with gate_up [rows, 2·dim] = gate | up. */                    \
+  OP(swiglu_forward, (Out y, In gate_up, i64 rows, i64 dim),                                                       \
+     need(y, rows * dim, floats), need(gate_up, 2 * rows * dim, floats), same_type(y, gate_up), cost(0, 0))        \
+  /* dgate_up from dy; y (optional) receives the forward value again, so that nobody has to keep it. dgate_up may  \
+     be gate_up itself. */                                                                                         \
+  OP(swiglu_backward, (Out dgate_up, Out y, In dy, In gate_up, i64 rows, i64 dim),                                 \
+     need(dgate_up, 2 * rows * dim, floats), optional(y, rows * dim, floats), need(dy, rows * dim, floats),        \
+     need(gate_up, 2 * rows * dim, floats), same_type(dy, gate_up), same_type(dgate_up, gate_up), cost(0, 0))      \
+  /* y[i] = table[ids[i]]: the embedding, and the choice of labelled rows. Ids must lie in 0…table_rows−1. */      \
+  OP(gather_rows, (Out y, In table, In ids, i64 rows, i64 dim, i64 table_rows),                                    \
+     need(y, rows * dim, floats), need(table, table_rows * dim, floats), need(ids, rows, i32s),                    \
+     same_type(y, table), cost(0, 0))                                                                              \
+  /* table[ids[i]] += dy[i], in the order of i. */                                                                 \
+  OP(scatter_add_rows, (Out table, In dy, In ids, i64 rows, i64 dim, i64 table_rows),                              \
+     need(table, table_rows * dim, floats), need(dy, rows * dim, floats), need(ids, rows, i32s), cost(0, 0))       \
+  /* Cross entropy of rows of logits with the target ids: loss[i] = lse[i] − logits[i, target]. When dlogits is     \
+     given it receives weights[i] · (softmax(logits[i]) − onehot(target)); it may be logits itself. A target of    \
+     −100 has loss 0 and gradient 0. */                                                                            \
+  OP(cross_entropy, (Out loss, Out lse, Out dlogits, In logits, In targets, In weights, i64 rows, i64 vocab),      \
+     need(loss, rows, f32s), optional(lse, rows, f32s), optional(dlogits, rows * vocab, floats),                   \
+     need(logits, rows * vocab, floats), need(targets, rows, i32s), optional(weights, rows, f32s), cost(0, 4 * vocab * thread_count()))   \
+  /* AdamW (arXiv 1711.05101), step counted from 1, on g·grad_scale: p ·= 1 − lr·weight_decay;                      \
+     m = β1 m + (1−β1) g; v = β2 v + (1−β2) g²; p −= lr/(1−β1^t) · m / (√v/√(1−β2^t) + eps).                       \
+     p16 (optional) receives p rounded to bfloat16. */                                                             \
+  OP(adamw,                                                                                                        \
+     (Out p, Out m, Out v, Out p16, In g, i64 n, i64 step, f64 lr, f64 beta1, f64 beta2, f64 eps,                  \
+      f64 weight_decay, f64 grad_scale),                                                                           \
+     need(p, n, f32s), need(m, n, f32s), need(v, n, f32s), optional(p16, n, bf16s), need(g, n, f32s), cost(0, 0))  \
+  /* out[0] = Σ x², summed in float64 over blocks of a fixed size, so that the thread count does not change it. */ \
+  OP(sum_squares, (Out out, In x, i64 n), need(out, 1, f64s), need(x, n, floats),                                  \
+     cost(0, 8 * ((n + kSumBlock - 1) / kSumBlock)))                                                               \
+  /* out[0] = Σ x in float64, likewise. */                                                                         \
+  OP(sum, (Out out, In x, i64 n), need(out, 1, f64s), need(x, n, floats),                                          \
+     cost(0, 8 * ((n + kSumBlock - 1) / kSumBlock)))                                                               \
+  /* y = a·x + b·z (z optional); y may be x or z. */                                                               \
+  OP(axpby, (Out y, In x, In z, i64 n, f64 a, f64 b),                                                              \
+     need(y, n, floats), need(x, n, floats), optional(z, n, floats), cost(0, 0))                                   \
+  /* y = x with y's type (float32, bfloat16, int32; bfloat16 rounds to nearest even). */                           \
+  OP(cast, (Out y, In x, i64 n), need(y, n, numbers), need(x, n, numbers), cost(0, 0))                             \
+  OP(fill, (Out y, i64 n, f64 value), need(y, n, numbers), cost(0, 0))
+
+namespace tstrain {
+
+constexpr i64 kSumBlock = 4096;
+
+struct Context {
+  Device& device;
+  void* workspace;  // as many bytes as the contract's cost() says
+};
+
+struct OpTable {
+  const char* instruction_set;
+  // The parameters of the entry, with the context in front.
+  template <class F>
+  struct Signature;
+  template <class... A>
+  struct Signature<void(A...)> {
+    using type = void (*)(const Context&, A...);
+  };
+#define TSTRAIN_MEMBER(name, parameters, ...) Signature<void parameters>::type name;
+  TSTRAIN_OPS(TSTRAIN_MEMBER)
+#undef TSTRAIN_MEMBER
+};
+
+// The tables that exist; a processor gets the best one it can run.
+extern const OpTable cpu_table_sse, cpu_table_avx2, cpu_table_avx512;
+extern const OpTable meta_table;
+
+struct Cost {
+  f64 flops;
+  i64 workspace;
+};
+
+i64 gemm_workspace(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate);
+i64 attention_forward_workspace(i64 max_k, i64 head_dim);
+i64 attention_backward_workspace(i64 max_tokens, i64 head_dim);
+
+}  // namespace tstrain
