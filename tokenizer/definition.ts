@@ -41,14 +41,14 @@ export async function readDefinition(directory: string): Promise<Definition> {
       : '';
     throw new UserError(`${file}: no such file${hint}`);
   }
-  const bytes = await readFile(file);
+  const bytes = await read(file);
   const hash = createHash('sha256').update(bytes);
   const json = parse(file, bytes, tokenizerJson);
 
   const configFile = join(directory, 'tokenizer_config.json');
   let config: TokenizerConfig = {};
   if (existsSync(configFile)) {
-    const configBytes = await readFile(configFile);
+    const configBytes = await read(configFile);
     hash.update(configBytes);
     config = parse(configFile, configBytes, tokenizerConfig);
   }
@@ -69,6 +69,14 @@ export async function readDefinition(directory: string): Promise<Definition> {
     addEos: config.add_eos_token ?? (eos && around?.includes(eos.content)) ?? false,
     hash: hash.digest('hex'),
   };
+}
+
+async function read(file: string): Promise<Uint8Array> {
+  try {
+    return await readFile(file);
+  } catch (error) {
+    throw new UserError(`${file}: cannot be read: ${(error as Error).message}`);
+  }
 }
 
 function parse<T extends z.ZodType>(file: string, bytes: Uint8Array, schema: T): z.infer<T> {

@@ -14,7 +14,7 @@ export type AddedToken = z.infer<typeof addedToken>;
 
 const replace = z.object({
   type: z.literal('Replace'),
-  pattern: z.object({ String: z.string() }, 'a Replace with a regular expression is not supported'),
+  pattern: z.object({ String: z.string('expected a string (regular expressions are not supported)') }),
   content: z.string(),
 });
 
