@@ -1,5 +1,6 @@
 import { UserError } from '../errors.js';
 import { byteToken, type Definition, readDefinition } from './definition.js';
+import { library } from './library.js';
 import { PieceCutter } from './pieces.js';
 import { escapeRegExp, type Section, sectionSplitter } from './special_tokens.js';
 import { TokenStream } from './stream.js';
@@ -48,11 +49,6 @@ const CACHED_PIECE_LENGTH = 64;
  */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
   return new BpeTokenizer(directory, await readDefinition(directory), await library());
-}
-
-/** Imported when the first tokenizer is loaded: the package brings onnxruntime with it, which costs 0.3 s. */
-async function library() {
-  return import('@xenova/transformers/src/tokenizers.js');
 }
 
 type Library = Awaited<ReturnType<typeof library>>;
