@@ -1,0 +1,296 @@
+import { closeSync, fstatSync, openSync, read, readSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { UserError } from '../../errors.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+import { widenBfloat16, widenFloat16 } from './half.js';
+
+/**
+ * Reading of the safetensors format: 8 bytes with the length N of the header (little endian), N bytes of JSON
+ * {"name": {"dtype", "shape", "data_offsets": [begin, end]}, …}, then the data, to which the offsets relate.
+ * Nothing in the header is believed before it is checked against the size of the file.
+ */
+
+/** Bytes of one element, for every dtype of the format that has whole bytes. */
+const DTYPE_BYTES = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  F8_E5M2: 1,
+  F8_E4M3: 1,
+  F8_E8M0: 1,
+  I16: 2,
+  U16: 2,
+  F16: 2,
+  BF16: 2,
+  I32: 4,
+  U32: 4,
+  F32: 4,
+  I64: 8,
+  U64: 8,
+  F64: 8,
+  C64: 8,
+} as const;
+
+export type SafetensorsDType = keyof typeof DTYPE_BYTES;
+
+/** One entry of a header that was found sound. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  /** Position in the file, in bytes from its start. */
+  readonly position: number;
+  readonly bytes: number;
+}
+
+/** The limit of the format's own library. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+/** Values go through memory in pieces of this size, so that no tensor is ever whole in JavaScript. */
+export const STAGING_BYTES = 16 * 2 ** 20;
+
+const readAt = promisify(read);
+
+/** A safetensors file whose header was checked. Tensors are read piece by piece; close() when done. */
+export class SafetensorsFile {
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+  readonly metadata: Readonly<Record<string, string>>;
+
+  private constructor(
+    readonly path: string,
+    private readonly fd: number,
+  ) {
+    const { tensors, metadata } = readHeader(path, fd);
+    this.tensors = tensors;
+    this.metadata = metadata;
+  }
+
+  /** @throws UserError naming the file, and the tensor where one is at fault, when the file is not sound. */
+  static open(path: string): SafetensorsFile {
+    const fd = openFile(path);
+    try {
+      return new SafetensorsFile(path, fd);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+
+  /**
+   * Passes the values of a floating point tensor to `take` as float32, in order, in pieces. F32, F16 and BF16
+   * arrive exactly, F64 rounded. A piece is only valid during the call.
+   * @throws UserError naming file and tensor when it is absent, not floating point, or holds NaN or infinity.
+   */
+  async readFloats(name: string, take: (values: Float32Array, elementOffset: number) => void): Promise<void> {
+    const entry = this.tensors.get(name);
+    if (!entry) throw new UserError(`${this.path}: has no tensor ${name}`);
+    const convert = FLOAT_CONVERSIONS[entry.dtype];
+    if (!convert)
+      throw new UserError(
+        `${this.path}: ${name} is ${entry.dtype}; weights must be floating point (F32, F16, BF16 or F64)`,
+      );
+    const width = DTYPE_BYTES[entry.dtype];
+    const staging = new ArrayBuffer(Math.min(entry.bytes, STAGING_BYTES));
+    for (let done = 0; done < entry.bytes; ) {
+      const piece = new Uint8Array(staging, 0, Math.min(staging.byteLength, entry.bytes - done));
+      await this.fill(piece, entry.position + done);
+      const values = convert(staging, piece.length / width);
+      const bad = firstNotFinite(values);
+      if (bad >= 0)
+        throw new UserError(
+          `${this.path}: ${name} holds ${notFinite(values[bad])} at element ${done / width + bad}; ` +
+            'every weight must be a finite number',
+        );
+      take(values, done / width);
+      done += piece.length;
+    }
+  }
+
+  /** readFloats() into a native tensor of the same number of elements, float32 or bfloat16 (rounded). */
+  async readInto(name: string, target: NativeTensor): Promise<void> {
+    await this.readFloats(name, (values, elementOffset) => target.write(values, elementOffset));
+  }
+
+  private async fill(piece: Uint8Array, position: number): Promise<void> {
+    for (let done = 0; done < piece.length; ) {
+      const { bytesRead } = await readAt(this.fd, piece, done, piece.length - done, position + done);
+      if (bytesRead === 0) throw new UserError(`${this.path}: the file became shorter while it was read`);
+      done += bytesRead;
+    }
+  }
+}
+
+/** `count` elements at the start of the staging buffer as float32. */
+const FLOAT_CONVERSIONS: Partial<
+  Record<SafetensorsDType, (staging: ArrayBuffer, count: number) => Float32Array>
+> = {
+  F32: (staging, count) => new Float32Array(staging, 0, count),
+  F64: (staging, count) => Float32Array.from(new Float64Array(staging, 0, count)),
+  BF16: (staging, count) => {
+    const values = new Float32Array(count);
+    widenBfloat16(new Uint16Array(staging, 0, count), values);
+    return values;
+  },
+  F16: (staging, count) => {
+    const values = new Float32Array(count);
+    widenFloat16(new Uint16Array(staging, 0, count), values);
+    return values;
+  },
+};
+
+/** A small tensor as it is in memory: {@link readSafetensors}. */
+export interface HostTensor {
+  dtype: SafetensorsDType;
+  shape: readonly number[];
+  data: Float32Array | Int32Array;
+}
+
+/**
+ * All tensors of a small file (expected values of tests, random states): I32 as Int32Array; F32, F16, BF16 and
+ * F64 as Float32Array, not finite values included. Other dtypes are refused.
+ */
+export function readSafetensors(path: string): Map<string, HostTensor> {
+  const fd = openFile(path);
+  try {
+    const host = new Map<string, HostTensor>();
+    for (const { name, dtype, shape, position, bytes } of readHeader(path, fd).tensors.values()) {
+      const data = new ArrayBuffer(bytes);
+      readSync(fd, new Uint8Array(data), 0, bytes, position);
+      const convert = FLOAT_CONVERSIONS[dtype];
+      if (!convert && dtype !== 'I32')
+        throw new UserError(`${path}: ${name} is ${dtype}, which is not read here`);
+      host.set(name, {
+        dtype,
+        shape,
+        data: convert ? convert(data, bytes / DTYPE_BYTES[dtype]) : new Int32Array(data),
+      });
+    }
+    return host;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new UserError(
+      `${path}: ${code === 'ENOENT' ? 'the file is missing' : `cannot be opened (${code})`}`,
+    );
+  }
+}
+
+function readHeader(path: string, fd: number) {
+  const refuse = (what: string): never => {
+    throw new UserError(`${path}: not a whole safetensors file: ${what}`);
+  };
+  const stat = fstatSync(fd);
+  if (!stat.isFile()) refuse('it is not a file');
+  const { size } = stat;
+  if (size < 8) refuse(`it has ${size} bytes, too few for the length of its header`);
+  const prefix = Buffer.alloc(8);
+  readSync(fd, prefix, 0, 8, 0);
+  const announced = prefix.readBigUInt64LE();
+  if (announced > BigInt(size - 8))
+    refuse(`its header should have ${announced} bytes, the file has ${size}. Was it downloaded whole?`);
+  if (announced > MAX_HEADER_BYTES)
+    refuse(`its header should have ${announced} bytes, over ${MAX_HEADER_BYTES}`);
+
+  const bytes = Buffer.alloc(Number(announced));
+  readSync(fd, bytes, 0, bytes.length, 8);
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    refuse('its header is not JSON');
+  }
+  if (!isObject(json)) return refuse('its header is not a JSON object');
+
+  const dataStart = 8 + bytes.length;
+  let metadata: Record<string, string> = {};
+  const entries: TensorEntry[] = [];
+  for (const [name, value] of Object.entries(json)) {
+    if (name === '__metadata__') {
+      if (!isObject(value) || Object.values(value).some((text) => typeof text !== 'string'))
+        refuse('its __metadata__ is not a table of strings');
+      metadata = value as Record<string, string>;
+    } else {
+      entries.push(checkEntry(name, value, dataStart, size, refuse));
+    }
+  }
+  checkCoverage(entries, dataStart, size, refuse);
+  return { tensors: new Map(entries.map((entry) => [entry.name, entry])), metadata };
+}
+
+function checkEntry(
+  name: string,
+  value: unknown,
+  dataStart: number,
+  fileSize: number,
+  refuse: (what: string) => never,
+): TensorEntry {
+  if (!isObject(value)) return refuse(`the entry of ${name} is not an object`);
+  const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype))
+    return refuse(`${name} has the unknown dtype ${JSON.stringify(dtype)}`);
+  if (!isCounts(shape)) return refuse(`${name} has the shape ${JSON.stringify(shape)}`);
+  if (!isCounts(offsets) || offsets.length !== 2)
+    return refuse(`${name} has the data_offsets ${JSON.stringify(offsets)}`);
+  const [begin, end] = offsets;
+  if (begin > end) return refuse(`the data of ${name} end (${end}) before they begin (${begin})`);
+  if (end > fileSize - dataStart)
+    return refuse(
+      `the data of ${name} lie at bytes ${begin}…${end}, the file has ${fileSize - dataStart}. ` +
+        'Was it downloaded whole?',
+    );
+  // A product beyond 2^53 is inexact, but then far from the size of any file.
+  const bytes = shape.reduce((product, n) => product * n, DTYPE_BYTES[dtype as SafetensorsDType]);
+  if (bytes !== end - begin)
+    return refuse(
+      `${name} is ${dtype} ${JSON.stringify(shape)}, which takes ${bytes} bytes, but has ${end - begin}`,
+    );
+  return { name, dtype: dtype as SafetensorsDType, shape, position: dataStart + begin, bytes };
+}
+
+/** The data must be covered without overlap, hole or remainder, as the format demands. */
+function checkCoverage(
+  entries: readonly TensorEntry[],
+  dataStart: number,
+  fileSize: number,
+  refuse: (what: string) => never,
+): void {
+  let end = dataStart;
+  let before = 'the start of the data';
+  for (const entry of entries.toSorted((a, b) => a.position - b.position || a.bytes - b.bytes)) {
+    if (entry.position < end) refuse(`the data of ${entry.name} overlap those of ${before}`);
+    if (entry.position > end) refuse(`there is a hole between ${before} and the data of ${entry.name}`);
+    end = entry.position + entry.bytes;
+    before = entry.name;
+  }
+  if (end !== fileSize) refuse(`${fileSize - end} bytes after the data of ${before} belong to no tensor`);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
+}
+
+/** The index of the first NaN or infinity, or -1. Both have all exponent bits set. */
+function firstNotFinite(values: Float32Array): number {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < bits.length; i++) if ((bits[i] & 0x7f80_0000) === 0x7f80_0000) return i;
+  return -1;
+}
+
+function notFinite(value: number): string {
+  return Number.isNaN(value) ? 'NaN' : 'an infinity';
+}
