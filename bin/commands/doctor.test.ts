@@ -1,0 +1,116 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { type Diagnosis, describe as describeMachine, doctorCommand, findLibraries } from './doctor.js';
+
+const GiB = 2 ** 30;
+const machine: Diagnosis = {
+  tstrain: '1.2.3',
+  node: '22.1.0',
+  platform: 'linux x64',
+  processor: {
+    name: 'Chip 9000',
+    features: ['avx2', 'avx512f', 'amx_bf16'],
+    cores: { logical: 8, physical: 4, quota: 2.5, usable: 2 },
+  },
+  addon: { instruction_set: 'avx512', bf16_gemm: 'amx', onednn: '3.4.1' },
+  threads: { count: 2, from: 'physical cores' },
+  memory: { total: 6 * GiB, available: 5.5 * GiB, limited: true },
+  disk: { directory: '/runs', free: 100 * GiB },
+  cuda: { device: null, libraries: { libcuda: '/lib/libcuda.so.1', libnvrtc: null } },
+  device: 'cpu',
+};
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  process.exitCode = undefined;
+});
+
+describe('the lines of tstrain doctor', () => {
+  it('tell what is there, what is used and why', () => {
+    vi.stubEnv('TSTRAIN_ISA', '');
+    expect(describeMachine(machine)).toEqual([
+      'tstrain     1.2.3 on Node 22.1.0, linux x64',
+      'processor   Chip 9000 (avx2, avx512f, amx_bf16)',
+      'kernels     avx512: the widest instruction set this processor runs',
+      'GEMM        oneDNN 3.4.1',
+      'bf16        amx: bf16 matrix products run on instructions of the processor',
+      'threads     2: 4 physical cores (8 hardware threads) by affinity, CPU quota 2.5',
+      'memory      5.5 GiB available of 6.0 GiB, the limit of the control group',
+      'disk        100.0 GiB free in /runs',
+      'CUDA        device: not in this version; libraries: libcuda /lib/libcuda.so.1, libnvrtc missing',
+      'device      cpu: the only one',
+    ]);
+  });
+
+  it('say what the built-in GEMM costs and how to have oneDNN', () => {
+    const lines = describeMachine({
+      ...machine,
+      addon: { instruction_set: 'avx512', bf16_gemm: 'float32', onednn: null },
+    });
+    expect(lines).toContain(
+      'GEMM        built-in: the addon was built without oneDNN, so matrix products take longer; ' +
+        '`apt-get install libdnnl-dev`, then `npm run build`',
+    );
+    expect(lines).toContain(
+      'bf16        float32: bf16 matrix products are computed in float32; bf16 saves memory, not time ' +
+        '(the processor could, with oneDNN)',
+    );
+  });
+
+  it('say why the addon does not load', () => {
+    const lines = describeMachine({ ...machine, addon: { error: 'tstrain.node is missing' }, device: null });
+    expect(lines).toContain('addon       does not load: tstrain.node is missing');
+    expect(lines).toContain('device      none: without the addon nothing can be trained');
+  });
+});
+
+describe('tstrain doctor', () => {
+  async function doctor(...argv: string[]): Promise<string[]> {
+    const printed: string[] = [];
+    await doctorCommand((text) => printed.push(text)).parseAsync(argv, { from: 'user' });
+    return printed;
+  }
+
+  it('prints one JSON object with --json, and on this machine finds what runs here', async () => {
+    vi.stubEnv('TSTRAIN_NUM_THREADS', '3');
+    const printed = await doctor('--json');
+    expect(printed).toHaveLength(1);
+    const diagnosis: Diagnosis = JSON.parse(printed[0]);
+    expect(diagnosis.threads).toEqual({ count: 3, from: 'TSTRAIN_NUM_THREADS' });
+    expect(diagnosis.addon).toHaveProperty('instruction_set');
+    expect(diagnosis.device).toBe('cpu');
+    expect(diagnosis.memory.total).toBeGreaterThan(0);
+    expect(Object.keys(diagnosis.cuda.libraries)).toEqual(['libcuda', 'libnvrtc', 'libcublasLt']);
+    expect(process.exitCode).toBeUndefined();
+  });
+
+  it('works without the addon, and ends with status 1 then', async () => {
+    vi.resetModules();
+    vi.stubEnv('TSTRAIN_ADDON', '/nowhere/tstrain.node');
+    const [text] = await doctor();
+    expect(text).toContain(
+      'addon       does not load: /nowhere/tstrain.node is missing; `npm run build` makes it',
+    );
+    expect(process.exitCode).toBe(1);
+  });
+});
+
+describe('findLibraries', () => {
+  const cache = `3 libs found in cache \`/etc/ld.so.cache'
+\tlibnvrtc.so.11 (libc6,x86-64) => /usr/lib/libnvrtc.so.11
+\tlibnvrtc.so.12 (libc6,x86-64) => /usr/lib/libnvrtc.so.12
+\tlibcuda.so.1 (libc6) => /usr/lib32/libcuda.so.1
+`;
+
+  it('takes the newest of the right architecture, and LD_LIBRARY_PATH first', () => {
+    expect(findLibraries(cache, [], () => false)).toEqual({
+      libcuda: null,
+      libnvrtc: '/usr/lib/libnvrtc.so.12',
+      libcublasLt: null,
+    });
+    const there = new Set(['/opt/cuda/libnvrtc.so.12', '/opt/cuda/libcuda.so.1']);
+    expect(findLibraries(cache, ['', '/opt/cuda'], (path) => there.has(path))).toMatchObject({
+      libcuda: '/opt/cuda/libcuda.so.1',
+      libnvrtc: '/opt/cuda/libnvrtc.so.12',
+    });
+  });
+});

@@ -1,0 +1,172 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { availableMemory, type Memory } from '../../engine/backend/memory.js';
+import { availableCores, type Cores, defaultThreads } from '../../engine/backend/threads.js';
+import { version } from '../version.js';
+
+/** What `tstrain doctor --json` prints. Bytes; `null` where something is not there. */
+export interface Diagnosis {
+  tstrain: string;
+  node: string;
+  platform: string;
+  processor: {
+    name: string;
+    /** Those of the instructions that matter here: avx2, avx512f, avx512_bf16, amx_bf16. */
+    features: string[];
+    cores: Cores;
+  };
+  /** What the native addon says of itself, or why it does not load. */
+  addon: { instruction_set: string; bf16_gemm: string; onednn: string | null } | { error: string };
+  threads: { count: number; from: 'TSTRAIN_NUM_THREADS' | 'physical cores' };
+  memory: Memory;
+  disk: { directory: string; free: number };
+  cuda: { device: null; libraries: Record<string, string | null> };
+  /** The device that `device: auto` takes. */
+  device: 'cpu' | null;
+}
+
+/** `tstrain doctor`: what this machine has, what will be used and why, what is missing. */
+export function doctorCommand(print: (text: string) => void = console.log): Command {
+  return new Command('doctor')
+    .description('what this machine has, what will be used and why, what is missing')
+    .option('--json', 'one JSON object on standard output')
+    .action(async ({ json }: { json?: boolean }) => {
+      const diagnosis = await examine();
+      print(json ? JSON.stringify(diagnosis) : describe(diagnosis).join('\n'));
+      if (diagnosis.device === null) process.exitCode = 1;
+    });
+}
+
+export async function examine(): Promise<Diagnosis> {
+  const directory = process.cwd();
+  const { bavail, bsize } = statfsSync(directory);
+  const addon = await nativeAddon();
+  return {
+    tstrain: version,
+    node: process.versions.node,
+    platform: `${process.platform} ${process.arch}`,
+    processor: { ...processor(), cores: availableCores() },
+    addon,
+    threads: {
+      count: defaultThreads(),
+      from: process.env.TSTRAIN_NUM_THREADS ? 'TSTRAIN_NUM_THREADS' : 'physical cores',
+    },
+    memory: availableMemory(),
+    disk: { directory, free: bavail * bsize },
+    cuda: { device: null, libraries: gpuLibraries() },
+    device: 'error' in addon ? null : 'cpu',
+  };
+}
+
+/** The diagnosis for people: a line a subject, what it means beside it. */
+export function describe(d: Diagnosis): string[] {
+  const line = (subject: string, text: string) => subject.padEnd(12) + text;
+  const lines = [
+    line('tstrain', `${d.tstrain} on Node ${d.node}, ${d.platform}`),
+    line('processor', `${d.processor.name} (${d.processor.features.join(', ') || 'no AVX2'})`),
+  ];
+  if ('error' in d.addon) lines.push(line('addon', `does not load: ${d.addon.error}`));
+  else
+    lines.push(
+      line(
+        'kernels',
+        `${d.addon.instruction_set}: ${process.env.TSTRAIN_ISA ? 'TSTRAIN_ISA asks for it' : 'the widest instruction set this processor runs'}`,
+      ),
+      line('GEMM', d.addon.onednn === null ? builtInGemm : `oneDNN ${d.addon.onednn}`),
+      line('bf16', `${d.addon.bf16_gemm}: ${bf16Reason(d)}`),
+    );
+  lines.push(
+    line('threads', `${d.threads.count}: ${threadReason(d)}`),
+    line('memory', memoryText(d.memory)),
+    line('disk', `${size(d.disk.free)} free in ${d.disk.directory}`),
+  );
+  const libraries = Object.entries(d.cuda.libraries).map(([name, path]) => `${name} ${path ?? 'missing'}`);
+  lines.push(
+    line('CUDA', `device: not in this version; libraries: ${libraries.join(', ')}`),
+    line(
+      'device',
+      d.device === null ? 'none: without the addon nothing can be trained' : 'cpu: the only one',
+    ),
+  );
+  return lines;
+}
+
+async function nativeAddon(): Promise<Diagnosis['addon']> {
+  try {
+    const { addon } = await import('../../engine/backend/addon.js');
+    const { instructionSet, bf16Gemm, onednn } = addon.info();
+    return { instruction_set: instructionSet, bf16_gemm: bf16Gemm, onednn: onednn || null };
+  } catch (error) {
+    return { error: (error as Error).message };
+  }
+}
+
+function processor(): { name: string; features: string[] } {
+  const cpuinfo = existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : '';
+  const name = /^model name\s*:\s*(.+)$/m.exec(cpuinfo)?.[1] ?? 'unknown';
+  const flags = new Set(/^flags\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].split(' '));
+  return { name, features: ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => flags.has(flag)) };
+}
+
+const builtInGemm =
+  'built-in: the addon was built without oneDNN, so matrix products take longer; ' +
+  '`apt-get install libdnnl-dev`, then `npm run build`';
+
+function bf16Reason({ addon, processor }: Diagnosis): string {
+  const { bf16_gemm, onednn } = addon as { bf16_gemm: string; onednn: string | null };
+  if (bf16_gemm !== 'float32') return 'bf16 matrix products run on instructions of the processor';
+  const wide = 'bf16 matrix products are computed in float32; bf16 saves memory, not time';
+  const able = processor.features.some((flag) => flag.endsWith('_bf16'));
+  return able && onednn === null ? `${wide} (the processor could, with oneDNN)` : `${wide} here`;
+}
+
+function threadReason({ threads, processor: { cores } }: Diagnosis): string {
+  const all = `${cores.physical} physical cores (${cores.logical} hardware threads) by affinity, ${
+    cores.quota === undefined ? 'no CPU quota' : `CPU quota ${Number(cores.quota.toFixed(2))}`
+  }`;
+  return threads.from === 'physical cores' ? all : `TSTRAIN_NUM_THREADS asks for it; ${all}`;
+}
+
+function memoryText({ total, available, limited }: Memory): string {
+  return `${size(available)} available of ${size(total)}${limited ? ', the limit of the control group' : ''}`;
+}
+
+function size(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+/** Where the dynamic loader would find the libraries of a CUDA device; those of a toolkit carry its version. */
+function gpuLibraries(): Diagnosis['cuda']['libraries'] {
+  const ldconfig = spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' });
+  return findLibraries(ldconfig.stdout ?? '', (process.env.LD_LIBRARY_PATH ?? '').split(':'), existsSync);
+}
+
+/**
+ * @param cache what `ldconfig -p` prints
+ * @param directories searched before it
+ */
+export function findLibraries(
+  cache: string,
+  directories: readonly string[],
+  exists: (path: string) => boolean,
+): Diagnosis['cuda']['libraries'] {
+  const toolkit = (name: string) => [13, 12, 11].map((major) => `${name}.so.${major}`);
+  const wanted = {
+    libcuda: ['libcuda.so.1'],
+    libnvrtc: toolkit('libnvrtc'),
+    libcublasLt: toolkit('libcublasLt'),
+  };
+  const cached = new Map(
+    [...cache.matchAll(/^\s*(\S+) \([^)]*x86-64[^)]*\) => (\S+)$/gm)].map(([, name, path]) => [name, path]),
+  );
+  const find = (file: string) =>
+    directories
+      .filter(Boolean)
+      .map((directory) => join(directory, file))
+      .find(exists) ?? cached.get(file);
+  return Object.fromEntries(
+    Object.entries(wanted).map(([name, files]) => [name, files.map(find).find(Boolean) ?? null]),
+  );
+}

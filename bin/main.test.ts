@@ -1,0 +1,78 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { main } from './main.js';
+import { version } from './version.js';
+
+/** The exit status and what was printed; commander writes to the streams, errors go through the console. */
+async function run(...argv: string[]) {
+  let stdout = '';
+  let stderr = '';
+  vi.spyOn(process.stdout, 'write').mockImplementation((text) => Boolean((stdout += text)));
+  vi.spyOn(process.stderr, 'write').mockImplementation((text) => Boolean((stderr += text)));
+  vi.spyOn(console, 'log').mockImplementation((text) => void (stdout += `${text}\n`));
+  vi.spyOn(console, 'error').mockImplementation((text) => void (stderr += `${text}\n`));
+  const status = await main(argv);
+  vi.restoreAllMocks();
+  return { status, stdout, stderr };
+}
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  process.exitCode = undefined;
+});
+
+describe('tstrain', () => {
+  it('prints its version and its help on standard output', async () => {
+    expect(await run('--version')).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' });
+    const { status, stdout } = await run('--help');
+    expect(status).toBe(0);
+    expect(stdout).toContain('tstrain --config FILE [--resume] [--set key=value ...]');
+    for (const command of ['plan', 'score', 'generate', 'tokenize', 'doctor'])
+      expect(stdout).toContain(command);
+  });
+
+  it('shows the options of a command', async () => {
+    const { status, stdout } = await run('tokenize', '--help');
+    expect(status).toBe(0);
+    expect(stdout).toContain('Usage: tstrain tokenize [options]');
+    expect(stdout).toContain('--tokenizer <dir>');
+  });
+
+  it.each([
+    [[], 'Usage: tstrain --config FILE'],
+    [['doktor'], "error: unknown command 'doktor'; did you mean doctor?"],
+    [['--confg', 'a.yaml'], "error: unknown option '--confg'"],
+    [['tokenize'], "error: required option '--tokenizer <dir>' not specified"],
+    [['doctor', 'extra'], 'error: too many arguments'],
+  ])('status 2 and the reason on standard error: %j', async (argv, text) => {
+    const { status, stdout, stderr } = await run(...argv);
+    expect(status).toBe(2);
+    expect(stderr).toContain(text);
+    expect(stdout).toBe('');
+  });
+
+  it('prints one line for what the user can mend', async () => {
+    const { status, stdout, stderr } = await run('tokenize', '--tokenizer', '/nowhere');
+    expect(status).toBe(1);
+    expect(stdout).toBe('');
+    expect(stderr).toMatch(/^tstrain: .*\/nowhere.*\n$/);
+  });
+
+  it('shows where it comes from with --trace, wherever it stands, and with TSTRAIN_TRACE', async () => {
+    const line = /\n {4}at .*tokenizer/;
+    expect((await run('tokenize', '--tokenizer', '/nowhere', '--trace')).stderr).toMatch(line);
+    vi.stubEnv('TSTRAIN_TRACE', '1');
+    expect((await run('tokenize', '--tokenizer', '/nowhere')).stderr).toMatch(line);
+  });
+
+  it('says how to learn more about an error that nobody foresaw', async () => {
+    vi.spyOn(process, 'cwd').mockImplementation(() => {
+      throw new Error('unforeseen');
+    });
+    const { status, stderr } = await run('doctor');
+    expect(status).toBe(1);
+    expect(stderr).toBe(
+      'tstrain: unforeseen\n' +
+        'tstrain: this is unexpected; the same command with --trace shows where it comes from\n',
+    );
+  });
+});

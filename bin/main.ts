@@ -1,0 +1,95 @@
+import { Command, CommanderError } from 'commander';
+import { UserError } from '../errors.js';
+import { nearest } from './config/nearest.js';
+import { version } from './version.js';
+
+interface TrainOptions {
+  config?: string;
+  resume?: boolean;
+  set: string[];
+}
+
+/**
+ * Each subcommand is imported only when it is named: `doctor` and `--help` must work where the native addon is
+ * missing, and start at once.
+ */
+const commands: Record<string, { summary: string; load?: () => Promise<Command> }> = {
+  plan: { summary: 'memory by part, FLOPs, tokens and steps of a run, before it starts' },
+  score: { summary: 'the loss of given rows' },
+  generate: { summary: 'text from a model' },
+  tokenize: {
+    summary: 'texts to token ids, or ids to texts, a line at a time',
+    load: async () => (await import('./commands/tokenize.js')).tokenizeCommand(),
+  },
+  doctor: {
+    summary: 'what this machine has, what will be used, what is missing',
+    load: async () => (await import('./commands/doctor.js')).doctorCommand(),
+  },
+};
+
+async function program(argv: readonly string[]): Promise<Command> {
+  const top = new Command('tstrain')
+    .description('Fine-tune LLaMA models inside one Node.js process.')
+    .usage('--config FILE [--resume] [--set key=value ...]\n       tstrain COMMAND [options]')
+    .version(version)
+    .option('--config <file>', "train: the run's YAML file")
+    .option('--resume', 'go on from the newest whole checkpoint of output_dir')
+    .option('--set <key=value>', 'override one key of the file; may be repeated', collect, [])
+    // Taken out by main(), which takes it wherever it stands.
+    .option('--trace', 'show where an error comes from (or TSTRAIN_TRACE=1)')
+    // plan has a --config and a --set of its own: what stands behind a command's name belongs to it.
+    .enablePositionalOptions()
+    .helpCommand(false)
+    .exitOverride()
+    .action(train);
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    const command = load && argv.includes(name) ? await load() : new Command(name);
+    if (load === undefined)
+      command
+        .allowUnknownOption()
+        .allowExcessArguments()
+        .action(() => {
+          throw new UserError(`${name} is not in this version (${version})`);
+        });
+    top.addCommand(command.summary(summary).copyInheritedSettings(top));
+  }
+  // Only now, so that commands do not inherit it: an excess word here is an unknown command, which train() names.
+  return top.allowExcessArguments();
+}
+
+async function train(options: TrainOptions, command: Command): Promise<void> {
+  const [word] = command.args;
+  if (word !== undefined)
+    command.error(`error: unknown command '${word}'; did you mean ${nearest(word, Object.keys(commands))}?`);
+  if (options.config === undefined) command.help({ error: true });
+  throw new UserError(`training is not in this version (${version})`);
+}
+
+function collect(value: string, values: string[]): string[] {
+  return [...values, value];
+}
+
+/**
+ * Runs one command line and prints what went wrong with it, without a stack trace unless asked for one.
+ *
+ * @param argv the words behind `tstrain`
+ * @returns the exit status: 0 done, 1 a fault in what was asked for or a failure, 2 a command line that cannot
+ *   be read
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  const trace = argv.includes('--trace') || Boolean(process.env.TSTRAIN_TRACE);
+  const words = argv.filter((word) => word !== '--trace');
+  try {
+    const parser = await program(words);
+    await parser.parseAsync(words, { from: 'user' });
+    return 0;
+  } catch (error) {
+    // Commander has printed its message, or the help that was asked for.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    const { message, stack } = error as Error;
+    console.error(`tstrain: ${trace ? stack : message}`);
+    if (!trace && !(error instanceof UserError))
+      console.error('tstrain: this is unexpected; the same command with --trace shows where it comes from');
+    return 1;
+  }
+}

@@ -1,0 +1,72 @@
+// `npm run build`: the native addon (build/native/tstrain.node) and the JavaScript (dist/). Only what is older
+// than its sources is made again.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+function run(command, ...args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
+  if (error) console.error(`${command}: ${error.message}`);
+  if (status !== 0) process.exit(1);
+}
+
+/** One line per file that tsc reads here: a changed, new or deleted source changes the digest. */
+function sourceDigest() {
+  const { include } = JSON.parse(readFileSync(join(root, 'tsconfig.build.json'), 'utf8'));
+  const hash = createHash('sha256');
+  const add = (path) => {
+    const { mtimeMs, size } = statSync(join(root, path));
+    hash.update(`${path} ${mtimeMs} ${size}\n`);
+  };
+  const visit = (path) => {
+    if (!existsSync(join(root, path))) return;
+    if (!statSync(join(root, path)).isDirectory()) return add(path);
+    for (const name of readdirSync(join(root, path)).sort()) {
+      const inner = join(path, name);
+      if (statSync(join(root, inner)).isDirectory()) visit(inner);
+      else if (name.endsWith('.ts') && !/\.(test|cases)\.ts$/.test(name)) add(inner);
+    }
+  };
+  for (const path of [...include, 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json']) visit(path);
+  return hash.digest('hex');
+}
+
+run('make', '--no-print-directory', '-s', '-C', 'engine/native', `-j${availableParallelism()}`);
+
+const dist = join(root, 'dist');
+const stamp = join(dist, '.sources');
+const digest = sourceDigest();
+if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest) {
+  // Aside first: a run that was started from dist/ never sees half of it, and outputs of deleted sources go.
+  const next = join(root, 'dist.new');
+  rmSync(next, { recursive: true, force: true });
+  run(join(root, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json', '--outDir', next);
+  chmodSync(join(next, 'bin/tstrain.js'), 0o755);
+  writeFileSync(join(next, '.sources'), digest);
+  rmSync(dist, { recursive: true, force: true });
+  renameSync(next, dist);
+}
+
+// npm links the commands of dependencies, never those of the project itself.
+const link = join(root, 'node_modules/.bin/tstrain');
+if (!existsSync(link)) {
+  mkdirSync(dirname(link), { recursive: true });
+  rmSync(link, { force: true });
+  symlinkSync('../../dist/bin/tstrain.js', link);
+}
