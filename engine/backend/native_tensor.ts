@@ -72,6 +72,12 @@ export class NativeTensor {
     );
   }
 
+  /** This very tensor under another shape of as many elements: no new memory, and disposed together with it. */
+  reshaped(shape: readonly number[]): NativeTensor {
+    if (sizeOf(shape) !== this.size) throw new Error(`[${this.shape}] cannot take the shape [${shape}]`);
+    return new NativeTensor(this.handle, this.device, this.dtype, shape);
+  }
+
   dispose(): void {
     addon.release(this.handle);
   }
