@@ -41,18 +41,26 @@ export function encodeAlpacaRow(
   tokenizer: Tokenizer,
   modelMaxLength: number,
 ): Omit<Example, 'row'> {
-  const { bosId, eosId } = tokenizer;
-  if (eosId === undefined)
-    throw new UserError(
-      `The tokenizer in ${tokenizer.directory} names no eos_token: a model trained without one never stops. ` +
-        'Set eos_token in its tokenizer_config.json.',
-    );
+  const { bosId } = tokenizer;
+  const eosId = eosOf(tokenizer);
   const bos = bosId === undefined ? [] : [bosId];
   const prompt = formatPrompt(row);
   const promptLength = Math.min(bos.length + tokenizer.encode(prompt).length, modelMaxLength);
   const whole = [...bos, ...tokenizer.encode(prompt + row.output), eosId];
   const ids = Int32Array.from(whole.slice(0, modelMaxLength));
   return { ids, labels: labelsAfter(ids, promptLength), truncated: whole.length - ids.length };
+}
+
+/**
+ * The end-of-sequence id that every encoded row closes with.
+ * @throws UserError when the tokenizer has none
+ */
+export function eosOf({ eosId, directory }: Tokenizer): number {
+  if (eosId !== undefined) return eosId;
+  throw new UserError(
+    `The tokenizer in ${directory} names no eos_token, and a model trained without one never stops. ` +
+      'Set eos_token in its tokenizer_config.json.',
+  );
 }
 
 /** A pre-tokenised row cut on the right to `modelMaxLength` ids. */
@@ -82,23 +90,34 @@ export function encodeRows(
 }
 
 function joinExamples(examples: Omit<Example, 'row'>[], emptyOutputs: number[]): EncodedRows {
-  const lengths = Int32Array.from(examples, ({ ids }) => ids.length);
-  const tokens = lengths.reduce((sum, length) => sum + length, 0);
-  const ids = new Int32Array(tokens);
-  const labels = new Int32Array(tokens);
-  let offset = 0;
-  for (const example of examples) {
-    ids.set(example.ids, offset);
-    labels.set(example.labels, offset);
-    offset += example.ids.length;
-  }
   return {
-    ids,
-    labels,
-    lengths,
+    ids: concat(examples.map(({ ids }) => ids)),
+    labels: concat(examples.map(({ labels }) => labels)),
+    lengths: Int32Array.from(examples, ({ ids }) => ids.length),
     truncated: Int32Array.from(examples, ({ truncated }) => truncated),
     emptyOutputs,
   };
+}
+
+/** Encoded rows end to end, in the order given. */
+export function joinEncoded(parts: EncodedRows[]): EncodedRows {
+  return {
+    ids: concat(parts.map(({ ids }) => ids)),
+    labels: concat(parts.map(({ labels }) => labels)),
+    lengths: concat(parts.map(({ lengths }) => lengths)),
+    truncated: concat(parts.map(({ truncated }) => truncated)),
+    emptyOutputs: parts.flatMap(({ emptyOutputs }) => emptyOutputs),
+  };
+}
+
+function concat(arrays: Int32Array[]): Int32Array {
+  const result = new Int32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const array of arrays) {
+    result.set(array, offset);
+    offset += array.length;
+  }
+  return result;
 }
 
 /** Number of positions with a label once labels are shifted: the first label of a document has no predictor. */

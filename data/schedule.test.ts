@@ -13,7 +13,7 @@ const options: RunOptions = {
 };
 const lengths = Int32Array.from({ length: 43 }, (_, i) => 1 + ((7 * i) % 16));
 
-/** 11 micro-batches of 2 steps each: 40 examples make 10 steps an epoch of 2 × 2. */
+/** 40 examples make 10 steps of 2 × 2 an epoch. */
 const ten = new Int32Array(40).fill(1);
 
 describe('runSchedule', () => {

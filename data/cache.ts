@@ -1,0 +1,152 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { EncodedRows } from './encode.js';
+
+// Raise this when the same file and tokenizer would give other ids or labels, or the layout of the file changes.
+const FORMAT_VERSION = 1;
+// One call of crypto or of the file system takes less than 2 GiB.
+const PART_BYTES = 2 ** 28;
+
+/** Where tokenised files are kept: `$XDG_CACHE_HOME/tstrain`, by default `~/.cache/tstrain`. */
+export function defaultCacheDirectory(): string {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'tstrain');
+}
+
+/** SHA-256 of a file's bytes, in hexadecimal. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** The cache file of a data file's content under a tokenizer and a length limit. */
+export function cacheFile(
+  directory: string,
+  identity: { fileHash: string; tokenizerHash: string | undefined; modelMaxLength: number },
+): string {
+  const { fileHash, tokenizerHash = null, modelMaxLength } = identity;
+  const key = JSON.stringify([FORMAT_VERSION, fileHash, tokenizerHash, String(modelMaxLength)]);
+  return join(directory, 'tokens', `${createHash('sha256').update(key).digest('hex').slice(0, 32)}.bin`);
+}
+
+interface Header {
+  rows: number;
+  tokens: number;
+  emptyOutputs: number[];
+}
+
+/** SHA-256 of encoded rows: the identity of a data set's content, and the checksum of its cache file. */
+export function hashRows(encoded: EncodedRows): string {
+  const hash = createHash('sha256').update(JSON.stringify(headerOf(encoded)));
+  for (const array of arraysOf(encoded)) updateHash(hash, array);
+  return hash.digest('hex');
+}
+
+/**
+ * Keeps encoded rows: a line of JSON with sizes and checksum, then the arrays as little-endian int32. Written to a
+ * name of its own and renamed, so that a reader finds a whole file or none.
+ */
+export async function writeCache(file: string, encoded: EncodedRows, checksum: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  const aside = `${file}.${process.pid}.tmp`;
+  try {
+    const handle = await open(aside, 'w');
+    try {
+      await handle.write(`${JSON.stringify({ ...headerOf(encoded), checksum })}\n`);
+      for (const array of arraysOf(encoded)) for (const part of partsOf(array)) await writeAll(handle, part);
+    } finally {
+      await handle.close();
+    }
+    await rename(aside, file);
+  } catch (error) {
+    await rm(aside, { force: true });
+    throw error;
+  }
+}
+
+/** Encoded rows from the cache with their checksum, which has been verified; or why there are none. */
+export async function readCache(
+  file: string,
+): Promise<{ encoded: EncodedRows; checksum: string } | 'absent' | 'damaged'> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, 'r');
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'absent' : 'damaged';
+  }
+  try {
+    const { header, checksum, end } = await readHeader(handle);
+    const { size } = await handle.stat();
+    if (size !== end + 4 * (2 * header.tokens + 2 * header.rows)) return 'damaged';
+    const encoded: EncodedRows = {
+      ids: new Int32Array(header.tokens),
+      labels: new Int32Array(header.tokens),
+      lengths: new Int32Array(header.rows),
+      truncated: new Int32Array(header.rows),
+      emptyOutputs: header.emptyOutputs,
+    };
+    let position = end;
+    for (const array of arraysOf(encoded))
+      for (const part of partsOf(array)) {
+        await readAll(handle, part, position);
+        position += part.length;
+      }
+    return hashRows(encoded) === checksum ? { encoded, checksum } : 'damaged';
+  } catch {
+    return 'damaged';
+  } finally {
+    await handle.close();
+  }
+}
+
+function headerOf({ lengths, ids, emptyOutputs }: EncodedRows): Header {
+  return { rows: lengths.length, tokens: ids.length, emptyOutputs };
+}
+
+function arraysOf({ lengths, truncated, ids, labels }: EncodedRows): Int32Array[] {
+  return [lengths, truncated, ids, labels];
+}
+
+async function readHeader(handle: FileHandle): Promise<{ header: Header; checksum: string; end: number }> {
+  const chunks: Buffer[] = [];
+  for (let length = 0; ; ) {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(2 ** 16), 0, 2 ** 16, length);
+    if (bytesRead === 0) throw new Error('no header');
+    const newline = buffer.subarray(0, bytesRead).indexOf(0x0a);
+    chunks.push(buffer.subarray(0, newline < 0 ? bytesRead : newline));
+    length += chunks[chunks.length - 1].length;
+    if (newline < 0) continue;
+    const { checksum, ...header } = JSON.parse(Buffer.concat(chunks).toString()) as Header & {
+      checksum: string;
+    };
+    return { header, checksum, end: length + 1 };
+  }
+}
+
+function updateHash(hash: Hash, array: Int32Array): void {
+  for (const part of partsOf(array)) hash.update(part);
+}
+
+function* partsOf(array: Int32Array): Generator<Uint8Array> {
+  for (let start = 0; start < array.byteLength; start += PART_BYTES)
+    yield new Uint8Array(
+      array.buffer,
+      array.byteOffset + start,
+      Math.min(PART_BYTES, array.byteLength - start),
+    );
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
+}
+
+async function readAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, position + done);
+    if (bytesRead === 0) throw new Error('the file ends early');
+    done += bytesRead;
+  }
+}
