@@ -99,7 +99,9 @@
      need(y, n, floats), need(x, n, floats), optional(z, n, floats), cost(0, 0))                                   \
   /* y = x with y's type (float32, bfloat16, int32; bfloat16 rounds to nearest even). */                           \
   OP(cast, (Out y, In x, i64 n), need(y, n, numbers), need(x, n, numbers), cost(0, 0))                             \
-  OP(fill, (Out y, i64 n, f64 value), need(y, n, numbers), cost(0, 0))
+  OP(fill, (Out y, i64 n, f64 value), need(y, n, numbers), cost(0, 0))                                             \
+  /* y[i] ~ N(0, std²), a function of (seed, stream, i) alone. */                                                  \
+  OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, f64 std), need(y, n, f32s), cost(0, 0))
 
 namespace tstrain {
 

@@ -1,0 +1,61 @@
+import type { DeviceName } from '../backend/addon.js';
+import { NativeTensor } from '../backend/native_tensor.js';
+import type { Documents } from '../ops/attention.js';
+import type { RopeAngles } from '../ops/rope.js';
+import { disposeAngles, type RopeTables } from './rope_tables.js';
+
+/** Documents lying end to end, with what each position is to predict: what a training step takes. */
+export interface MicroBatch {
+  /** [tokens]. */
+  ids: Int32Array;
+  /** The id each position predicts, −100 for none [tokens]. */
+  targets: Int32Array;
+  /** Starts of the documents, and the total [documents + 1]. */
+  documentOffsets: Int32Array;
+}
+
+/** A micro-batch on a device, with what the model derives from it. */
+export interface DeviceBatch {
+  tokens: number;
+  ids: NativeTensor;
+  documents: Documents;
+  angles: RopeAngles;
+  /** Positions that predict something, int32 [labels], and what they predict. */
+  labelRows: NativeTensor;
+  targets: NativeTensor;
+  labels: number;
+}
+
+/** Copies a micro-batch to the device; dispose it with {@link disposeBatch}. */
+export function toDevice(batch: MicroBatch, device: DeviceName, ropeTables: RopeTables): DeviceBatch {
+  const { ids, targets, documentOffsets } = batch;
+  const count = documentOffsets.length - 1;
+  const lengths = Array.from({ length: count }, (_, j) => documentOffsets[j + 1] - documentOffsets[j]);
+  const rows: number[] = [];
+  for (let i = 0; i < targets.length; i++) if (targets[i] !== -100) rows.push(i);
+  return {
+    tokens: ids.length,
+    ids: NativeTensor.from(device, ids),
+    documents: {
+      offsets: NativeTensor.from(device, documentOffsets),
+      count,
+      longest: Math.max(0, ...lengths),
+      pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
+    },
+    angles: ropeTables.angles(lengths),
+    labelRows: NativeTensor.from(device, Int32Array.from(rows)),
+    targets: NativeTensor.from(
+      device,
+      Int32Array.from(rows, (i) => targets[i]),
+    ),
+    labels: rows.length,
+  };
+}
+
+export function disposeBatch(batch: DeviceBatch): void {
+  batch.ids.dispose();
+  batch.documents.offsets.dispose();
+  disposeAngles(batch.angles);
+  batch.labelRows.dispose();
+  batch.targets.dispose();
+}

@@ -1,0 +1,130 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+
+// Causal attention over documents that lie end to end, with grouped key/value heads:
+// out = softmax(q·kᵀ/√D + mask)·v, each document for itself.
+
+/** The documents of a batch, as attention sees them. */
+export interface Documents {
+  /** int32 [count + 1]: where each document starts, and the total. */
+  offsets: NativeTensor;
+  count: number;
+  /** Tokens of the longest one. */
+  longest: number;
+  /** (query, key) pairs of one head, Σ n(n+1)/2: what the FLOPs are counted by. */
+  pairs: number;
+}
+
+export interface Heads {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+}
+
+/**
+ * out [tokens, H·D] and the row log-sum-exp float32 [H, tokens] of qkv [tokens, (H + 2·KV)·D], whose rows are
+ * q | k | v.
+ */
+export function attention(
+  qkv: NativeTensor,
+  documents: Documents,
+  { heads, kvHeads, headDim }: Heads,
+): { out: NativeTensor; lse: NativeTensor } {
+  const [tokens, stride] = qkv.shape;
+  if (stride !== (heads + 2 * kvHeads) * headDim)
+    throw new Error(
+      `attention: rows of qkv have ${stride} elements, not (${heads} + 2·${kvHeads})·${headDim}`,
+    );
+  const k = qkv.view([qkv.size - heads * headDim], heads * headDim);
+  const v = qkv.view([qkv.size - (heads + kvHeads) * headDim], (heads + kvHeads) * headDim);
+  const out = qkv.like([tokens, heads * headDim]);
+  const lse = qkv.like([heads, tokens], 'float32');
+  addon.ops.attention_forward(
+    out.handle,
+    lse.handle,
+    qkv.handle,
+    k.handle,
+    v.handle,
+    documents.offsets.handle,
+    documents.offsets.handle,
+    documents.count,
+    heads,
+    kvHeads,
+    headDim,
+    stride,
+    stride,
+    tokens,
+    documents.longest,
+    documents.longest,
+    documents.pairs,
+    headDim ** -0.5,
+  );
+  k.dispose();
+  v.dispose();
+  return { out, lse };
+}
+
+/** dqkv, shaped as qkv, of dout [tokens, H·D]. */
+export function attentionBackward(
+  dout: NativeTensor,
+  { out, lse, qkv }: { out: NativeTensor; lse: NativeTensor; qkv: NativeTensor },
+  documents: Documents,
+  { heads, kvHeads, headDim }: Heads,
+): NativeTensor {
+  const dqkv = qkv.like();
+  addon.ops.attention_backward(
+    dqkv.handle,
+    dout.handle,
+    out.handle,
+    lse.handle,
+    qkv.handle,
+    documents.offsets.handle,
+    documents.count,
+    heads,
+    kvHeads,
+    headDim,
+    qkv.shape[0],
+    documents.longest,
+    documents.pairs,
+    headDim ** -0.5,
+  );
+  return dqkv;
+}
+
+/**
+ * out [queries, H·D] for the newest tokens of one document against its cache: q [queries, H·D], cache
+ * [keys, 2·KV·D] (rows k | v), the last query being the last key's token.
+ */
+export function cachedAttention(
+  q: NativeTensor,
+  cache: NativeTensor,
+  offsets: { queries: NativeTensor; keys: NativeTensor },
+  { heads, kvHeads, headDim }: Heads,
+): NativeTensor {
+  const queries = q.shape[0];
+  const keys = cache.shape[0];
+  const v = cache.view([cache.size - kvHeads * headDim], kvHeads * headDim);
+  const out = q.like();
+  addon.ops.attention_forward(
+    out.handle,
+    0,
+    q.handle,
+    cache.handle,
+    v.handle,
+    offsets.queries.handle,
+    offsets.keys.handle,
+    1,
+    heads,
+    kvHeads,
+    headDim,
+    heads * headDim,
+    2 * kvHeads * headDim,
+    queries,
+    queries,
+    keys,
+    (queries * (2 * keys - queries + 1)) / 2,
+    headDim ** -0.5,
+  );
+  v.dispose();
+  return out;
+}

@@ -1,0 +1,16 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+
+/** y [n, dim] = table[ids], for ids int32 [n] and table [rows, dim]: the embedding, or a choice of rows. */
+export function gatherRows(table: NativeTensor, ids: NativeTensor): NativeTensor {
+  const [rows, dim] = table.shape;
+  const y = table.like([ids.size, dim]);
+  addon.ops.gather_rows(y.handle, table.handle, ids.handle, ids.size, dim, rows);
+  return y;
+}
+
+/** table[ids[i]] += dy[i] in the order of i: the gradient of gatherRows. */
+export function scatterAddRows(table: NativeTensor, dy: NativeTensor, ids: NativeTensor): void {
+  const [rows, dim] = table.shape;
+  addon.ops.scatter_add_rows(table.handle, dy.handle, ids.handle, ids.size, dim, rows);
+}

@@ -1,0 +1,37 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+
+// y = x·Wᵀ with W [out, in], as PyTorch and Hugging Face files store it; no bias, as LLaMA has none.
+
+/** y [rows, out] = x [rows, in] · w [out, in]ᵀ, in x's type; `into` receives it instead of a new arena tensor. */
+export function linear(x: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
+  const [rows, n, k] = sizes('linear', x, w, 1);
+  const y = into ?? x.like([rows, n]);
+  addon.ops.gemm(y.handle, x.handle, w.handle, rows, n, k, false, true, false);
+  return y;
+}
+
+/** dx [rows, in] = dy [rows, out] · w [out, in], in dy's type; `into` as above. */
+export function linearBackwardInput(dy: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
+  const [rows, n, k] = sizes('linearBackwardInput', dy, w, 0);
+  const dx = into ?? dy.like([rows, n]);
+  addon.ops.gemm(dx.handle, dy.handle, w.handle, rows, n, k, false, false, false);
+  return dx;
+}
+
+/** dw [out, in] float32 += dy [rows, out]ᵀ · x [rows, in]. */
+export function linearBackwardWeight(dw: NativeTensor, dy: NativeTensor, x: NativeTensor): void {
+  const rows = x.shape[0];
+  const [out, inner] = dw.shape;
+  if (dy.shape[0] !== rows || dy.shape[1] !== out || x.shape[1] !== inner)
+    throw new Error(`linearBackwardWeight: dy [${dy.shape}], x [${x.shape}] and dw [${dw.shape}] do not fit`);
+  addon.ops.gemm(dw.handle, dy.handle, x.handle, out, inner, rows, true, false, true);
+}
+
+/** [rows, columns of the result, length of the sum] for x [rows, k] and w, whose axis `axis` is summed. */
+function sizes(op: string, x: NativeTensor, w: NativeTensor, axis: 0 | 1): [number, number, number] {
+  const [rows, k] = x.shape;
+  if (x.shape.length !== 2 || w.shape.length !== 2 || w.shape[axis] !== k)
+    throw new Error(`${op}: [${x.shape}] and w [${w.shape}] do not fit`);
+  return [rows, w.shape[1 - axis], k];
+}

@@ -1,0 +1,91 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+import { linearBackwardInput, linearBackwardWeight } from './linear.js';
+
+// The language-model head and its loss in one op: loss[i] = logsumexp(h[i]·Wᵀ) − (h[i]·Wᵀ)[target[i]].
+//
+// Rows are taken in chunks, so that the logits of a whole batch (tokens × vocabulary) never exist.
+
+/**
+ * Bytes of one chunk of float32 logits. Large enough that adding to dW (read and written once a chunk) is cheap,
+ * small enough not to count beside the activations.
+ */
+const CHUNK_BYTES = 64 << 20;
+
+/** Rows of a chunk, for a vocabulary of that size. */
+export function chunkRows(rows: number, vocab: number): number {
+  return Math.max(1, Math.min(rows, Math.floor(CHUNK_BYTES / (4 * vocab))));
+}
+
+/** The loss of each row, float32 [rows], for h [rows, dim], w [vocab, dim], targets int32 [rows]. */
+export function linearCrossEntropy(h: NativeTensor, w: NativeTensor, targets: NativeTensor): NativeTensor {
+  const loss = h.like([h.shape[0]], 'float32');
+  forEachChunk(h, w, [loss, targets], ({ logits, rows, vocab }, [lossRows, targetRows]) => {
+    addon.ops.cross_entropy(lossRows.handle, 0, 0, logits.handle, targetRows.handle, 0, rows, vocab);
+  });
+  return loss;
+}
+
+/**
+ * Loss and gradients in one pass, for weights known beforehand: the loss of each row (unweighted), and the
+ * gradients of Σ weights[i]·loss[i]: dh is returned, dw (float32 [vocab, dim]) is added to.
+ */
+export function linearCrossEntropyWithGradient(
+  h: NativeTensor,
+  w: NativeTensor,
+  targets: NativeTensor,
+  weights: NativeTensor,
+  dw: NativeTensor | undefined,
+): { loss: NativeTensor; dh: NativeTensor } {
+  const loss = h.like([h.shape[0]], 'float32');
+  const dh = h.like();
+  forEachChunk(h, w, [loss, targets, weights, dh], ({ hidden, logits, rows, vocab }, parts) => {
+    const [lossRows, targetRows, weightRows, dhRows] = parts;
+    const dlogits = h.dtype === 'float32' ? logits : logits.like(logits.shape, h.dtype);
+    addon.ops.cross_entropy(
+      lossRows.handle,
+      0,
+      dlogits.handle,
+      logits.handle,
+      targetRows.handle,
+      weightRows.handle,
+      rows,
+      vocab,
+    );
+    linearBackwardInput(dlogits, w, dhRows);
+    if (dw) linearBackwardWeight(dw, dlogits, hidden);
+    if (dlogits !== logits) dlogits.dispose();
+  });
+  return { loss, dh };
+}
+
+interface Chunk {
+  hidden: NativeTensor;
+  logits: NativeTensor;
+  rows: number;
+  vocab: number;
+}
+
+/** Calls `body` with the logits of each chunk of rows, and with the same rows of each tensor of `split`. */
+function forEachChunk(
+  h: NativeTensor,
+  w: NativeTensor,
+  split: NativeTensor[],
+  body: (chunk: Chunk, parts: NativeTensor[]) => void,
+): void {
+  const [total, dim] = h.shape;
+  const vocab = w.shape[0];
+  const most = chunkRows(total, vocab);
+  for (let start = 0; start < total; start += most) {
+    const rows = Math.min(most, total - start);
+    const hidden = h.view([rows, dim], start * dim);
+    const logits = h.like([rows, vocab], 'float32');
+    addon.ops.gemm(logits.handle, hidden.handle, w.handle, rows, vocab, dim, false, true, false);
+    const parts = split.map((t) => {
+      const width = t.size / total;
+      return t.view(width === 1 ? [rows] : [rows, width], start * width);
+    });
+    body({ hidden, logits, rows, vocab }, parts);
+    for (const t of [...parts, logits, hidden]) t.dispose();
+  }
+}

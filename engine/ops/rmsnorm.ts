@@ -1,0 +1,75 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+
+// RMSNorm (arXiv 1910.07467): y = x / √(mean(x²) + eps) · w, with mean and root in float32.
+
+export interface RmsNorm {
+  y: NativeTensor;
+  /** 1/√(mean(x²)+eps) of each row, float32 [rows]: what backward needs. */
+  rstd: NativeTensor;
+}
+
+/** y and rstd of x [rows, dim]; w [dim]. */
+export function rmsnorm(x: NativeTensor, w: NativeTensor, eps: number): RmsNorm {
+  const [rows, dim] = sizes('rmsnorm', x, w);
+  const out = { y: x.like(), rstd: x.like([rows], 'float32') };
+  addon.ops.rmsnorm_forward(out.y.handle, out.rstd.handle, 0, x.handle, 0, w.handle, rows, dim, eps);
+  return out;
+}
+
+/** The same of sum = x + residual in one pass over memory; the sum is rounded to its type before it is normed. */
+export function addRmsnorm(
+  x: NativeTensor,
+  residual: NativeTensor,
+  w: NativeTensor,
+  eps: number,
+): RmsNorm & { sum: NativeTensor } {
+  const [rows, dim] = sizes('addRmsnorm', x, w);
+  const out = { y: x.like(), rstd: x.like([rows], 'float32'), sum: x.like() };
+  addon.ops.rmsnorm_forward(
+    out.y.handle,
+    out.rstd.handle,
+    out.sum.handle,
+    x.handle,
+    residual.handle,
+    w.handle,
+    rows,
+    dim,
+    eps,
+  );
+  return out;
+}
+
+/**
+ * dx [rows, dim] of dy, plus `dresidual` (the gradient that reaches x around the norm) when given; adds the
+ * gradient of w to `dw` (float32) when given.
+ */
+export function rmsnormBackward(
+  dy: NativeTensor,
+  x: NativeTensor,
+  w: NativeTensor,
+  rstd: NativeTensor,
+  { dw, dresidual }: { dw?: NativeTensor; dresidual?: NativeTensor } = {},
+): NativeTensor {
+  const [rows, dim] = sizes('rmsnormBackward', x, w);
+  const dx = x.like();
+  addon.ops.rmsnorm_backward(
+    dx.handle,
+    dw?.handle ?? 0,
+    dy.handle,
+    x.handle,
+    w.handle,
+    rstd.handle,
+    dresidual?.handle ?? 0,
+    rows,
+    dim,
+  );
+  return dx;
+}
+
+function sizes(op: string, x: NativeTensor, w: NativeTensor): [number, number] {
+  const [rows, dim] = x.shape;
+  if (x.shape.length !== 2 || w.size !== dim)
+    throw new Error(`${op}: x [${x.shape}] and w [${w.shape}] do not fit`);
+  return [rows, dim];
+}

@@ -1,0 +1,33 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+
+// Rotary position embedding (arXiv 2104.09864) in Hugging Face's half-split form: with a = x[i], b = x[i + D/2],
+// (a, b) → (a·cos − b·sin, b·cos + a·sin). The tables come from model/rope_tables.ts.
+
+export interface RopeAngles {
+  /** float32 [rows, D/2]. */
+  cos: NativeTensor;
+  sin: NativeTensor;
+  /** int32 [tokens]: the table row of each token. */
+  index: NativeTensor;
+}
+
+/**
+ * Turns the first `heads` heads of each row of x [tokens, ≥ heads·D] in place; `inverse` turns back, which is the
+ * gradient.
+ */
+export function ropeInPlace(x: NativeTensor, angles: RopeAngles, heads: number, inverse = false): void {
+  const [tokens, stride] = x.shape;
+  const headDim = angles.cos.shape[1] * 2;
+  addon.ops.rope(
+    x.handle,
+    angles.cos.handle,
+    angles.sin.handle,
+    angles.index.handle,
+    tokens,
+    heads,
+    headDim,
+    stride,
+    inverse,
+  );
+}

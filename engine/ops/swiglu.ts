@@ -1,0 +1,32 @@
+import { addon } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+
+// SwiGLU (arXiv 2002.05202): y = silu(gate) · up, silu(g) = g / (1 + e⁻ᵍ).
+
+/** y [rows, dim] of gateUp [rows, 2·dim], the two halves of each row being gate and up. */
+export function swiglu(gateUp: NativeTensor): NativeTensor {
+  const [rows, both] = gateUp.shape;
+  const y = gateUp.like([rows, both / 2]);
+  addon.ops.swiglu_forward(y.handle, gateUp.handle, rows, both / 2);
+  return y;
+}
+
+/**
+ * Writes d(gateUp) over gateUp, and the forward value y over dy: the weight gradient that follows needs y, which
+ * therefore need not be kept from the forward pass.
+ */
+export function swigluBackwardInPlace(
+  dy: NativeTensor,
+  gateUp: NativeTensor,
+): { dgateUp: NativeTensor; y: NativeTensor } {
+  const [rows, dim] = dy.shape;
+  addon.ops.swiglu_backward(gateUp.handle, dy.handle, dy.handle, gateUp.handle, rows, dim);
+  return { dgateUp: gateUp, y: dy };
+}
+
+/** d(gateUp) [rows, 2·dim] of dy [rows, dim]. */
+export function swigluBackward(dy: NativeTensor, gateUp: NativeTensor): NativeTensor {
+  const dgateUp = gateUp.like();
+  addon.ops.swiglu_backward(dgateUp.handle, 0, dy.handle, gateUp.handle, dy.shape[0], dy.shape[1]);
+  return dgateUp;
+}

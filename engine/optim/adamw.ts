@@ -1,0 +1,68 @@
+import { addon, type DeviceName } from '../backend/addon.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+import type { Layout } from '../model/layout.js';
+import { type Gradients, type Parameters, zeros } from '../model/parameters.js';
+
+export interface AdamWOptions {
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Decoupled, on everything but norms. */
+  weightDecay: number;
+}
+
+/**
+ * AdamW (arXiv 1711.05101) over flat buffers: one pass over weights, gradients and moments, which also applies the
+ * clipping factor and writes the bfloat16 copy of the weights.
+ */
+export class AdamW {
+  /** First and second moments, flat float32, laid out as the weights. */
+  readonly m: NativeTensor;
+  readonly v: NativeTensor;
+
+  constructor(
+    readonly layout: Layout,
+    device: DeviceName,
+    readonly options: AdamWOptions,
+  ) {
+    this.m = zeros(device, layout.size);
+    this.v = zeros(device, layout.size);
+  }
+
+  /** Update number `step`, counted from 1, with gradients multiplied by `gradScale`. */
+  step(
+    step: number,
+    learningRate: number,
+    parameters: Parameters,
+    gradients: Gradients,
+    gradScale = 1,
+  ): void {
+    const { beta1, beta2, epsilon, weightDecay } = this.options;
+    for (const { offset, size, decayed } of this.layout.ranges) {
+      const [p, m, v, g, half] = [parameters.master, this.m, this.v, gradients.flat, parameters.half].map(
+        (t) => t?.view([size], offset),
+      );
+      addon.ops.adamw(
+        p!.handle,
+        m!.handle,
+        v!.handle,
+        half?.handle ?? 0,
+        g!.handle,
+        size,
+        step,
+        learningRate,
+        beta1,
+        beta2,
+        epsilon,
+        decayed ? weightDecay : 0,
+        gradScale,
+      );
+      for (const t of [p, m, v, g, half]) t?.dispose();
+    }
+  }
+
+  dispose(): void {
+    this.m.dispose();
+    this.v.dispose();
+  }
+}

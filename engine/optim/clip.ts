@@ -1,0 +1,19 @@
+import { addon } from '../backend/addon.js';
+import { NativeTensor } from '../backend/native_tensor.js';
+
+/** √Σ x² over all elements, summed in float64; 0 on `meta`. */
+export function globalNorm(flat: NativeTensor): number {
+  const out = NativeTensor.onHeap(flat.device, 'float64', [1]);
+  addon.ops.sum_squares(out.handle, flat.handle, flat.size);
+  const squares = flat.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
+  out.dispose();
+  return Math.sqrt(squares);
+}
+
+/**
+ * The factor that brings a gradient of this norm down to `maxNorm`: min(1, maxNorm / (norm + 1e-6)), as
+ * torch.nn.utils.clip_grad_norm_ has it; 1 when maxNorm is 0 (no clipping, as in Hugging Face's Trainer).
+ */
+export function clipFactor(norm: number, maxNorm: number): number {
+  return maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1;
+}
