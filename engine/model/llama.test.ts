@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { readLlamaConfig } from './config.js';
 import type { MicroBatch } from './device_batch.js';
