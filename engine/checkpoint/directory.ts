@@ -1,0 +1,200 @@
+import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../../errors.js';
+import { digestOf, type FileDigest, sync, writeJson } from './synced_file.js';
+
+/**
+ * Checkpoints that are whole or not there: the files are written into a hidden directory aside and synced, a
+ * manifest with their sizes and checksums comes last, and one rename puts the directory in its place. A process
+ * killed at any instant leaves every earlier checkpoint as it was, and at most hidden leftovers.
+ *
+ * Hidden names: `.tmp-checkpoint-…` and `.tmp-model-…` are being written, `.tmp-removed-…` is being deleted,
+ * `.tmp-replaced-…` waits for its successor of the same name.
+ */
+
+const MANIFEST = 'manifest.json';
+
+const MANIFEST_JSON = z.object({
+  files: z.array(
+    z.object({
+      file: z.string().refine((name) => name === basename(name) && !name.startsWith('.')),
+      bytes: z.number().int().nonnegative(),
+      sha256: z.string(),
+    }),
+  ),
+});
+
+export interface Checkpoint {
+  path: string;
+  step: number;
+}
+
+/** Writes files into the directory it is given; may return digests it already has, to save reading them again. */
+export type FileWriter = (directory: string) => Promise<readonly FileDigest[] | undefined>;
+
+/** The directories named checkpoint-<step>, whole or not, by step. */
+export function listCheckpoints(outputDir: string): Checkpoint[] {
+  if (!existsSync(outputDir)) return [];
+  return readdirSync(outputDir)
+    .flatMap((name) => {
+      const match = /^checkpoint-(\d+)$/.exec(name);
+      return match ? [{ path: join(outputDir, name), step: Number(match[1]) }] : [];
+    })
+    .sort((a, b) => a.step - b.step);
+}
+
+/**
+ * Makes `outputDir`/checkpoint-<step> from the (flat) files that `write` writes; replaces one of the same step.
+ * @returns its path.
+ */
+export async function writeCheckpoint(outputDir: string, step: number, write: FileWriter): Promise<string> {
+  const name = `checkpoint-${step}`;
+  const path = join(outputDir, name);
+  await writeAside(outputDir, name, write, async (aside) => {
+    const replaced = join(outputDir, `.tmp-replaced-${name}-${process.pid}`);
+    if (existsSync(path)) await rename(path, replaced);
+    await rename(aside, path);
+    await sync(outputDir);
+    await rm(replaced, { recursive: true, force: true });
+  });
+  return path;
+}
+
+/** Weight files of any earlier model; one that stays behind could be loaded instead of the new ones. */
+const WEIGHT_FILE = /^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/;
+
+/**
+ * Puts the files that `write` writes into `outputDir` itself. Several files cannot be exchanged at once, so
+ * `config.json` goes first and comes last: whoever looks in between finds no model instead of a mixture.
+ */
+export async function writeFinalModel(outputDir: string, write: FileWriter): Promise<void> {
+  await writeAside(outputDir, 'model', write, async (aside) => {
+    const files = await readdir(aside);
+    await rm(join(outputDir, MANIFEST), { force: true });
+    await rm(join(outputDir, 'config.json'), { force: true });
+    for (const name of await readdir(outputDir))
+      if (WEIGHT_FILE.test(name) && !files.includes(name)) await rm(join(outputDir, name));
+    await sync(outputDir);
+    const last = ['config.json', MANIFEST];
+    for (const name of [...files.filter((name) => !last.includes(name)), ...last])
+      if (files.includes(name)) await rename(join(aside, name), join(outputDir, name));
+    await sync(outputDir);
+    await rm(aside, { recursive: true });
+  });
+}
+
+/**
+ * Compares a checkpoint with its manifest.
+ * @returns why it is not whole, or undefined when it is.
+ */
+export async function verifyCheckpoint(directory: string): Promise<string | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(directory, MANIFEST), 'utf8');
+  } catch {
+    return `${MANIFEST} is missing`;
+  }
+  let manifest: z.infer<typeof MANIFEST_JSON>;
+  try {
+    manifest = MANIFEST_JSON.parse(JSON.parse(text));
+  } catch {
+    return `${MANIFEST} cannot be understood`;
+  }
+  // Sizes cost nothing to compare, so they go before all checksums.
+  for (const { file, bytes } of manifest.files) {
+    const size = statSync(join(directory, file), { throwIfNoEntry: false })?.size;
+    if (size === undefined) return `${file} is missing`;
+    if (size !== bytes) return `${file} has ${size} bytes instead of ${bytes}`;
+  }
+  for (const { file, sha256 } of manifest.files)
+    if ((await digestOf(join(directory, file))).sha256 !== sha256)
+      return `${file} does not match its checksum`;
+  return undefined;
+}
+
+/** The newest checkpoint that verifies, if there is one, and the newer ones that were skipped. */
+export async function newestWholeCheckpoint(
+  outputDir: string,
+): Promise<{ checkpoint: Checkpoint | undefined; skipped: { path: string; why: string }[] }> {
+  const skipped: { path: string; why: string }[] = [];
+  for (const checkpoint of listCheckpoints(outputDir).reverse()) {
+    const why = await verifyCheckpoint(checkpoint.path);
+    if (why === undefined) return { checkpoint, skipped };
+    skipped.push({ path: checkpoint.path, why });
+  }
+  return { checkpoint: undefined, skipped };
+}
+
+/**
+ * Removes the oldest checkpoints until `saveTotalLimit` are left. `newestStep` is the one just written: later
+ * ones were skipped when the run was resumed, are not counted and stay until the run replaces them.
+ */
+export async function pruneCheckpoints(
+  outputDir: string,
+  saveTotalLimit: number,
+  newestStep: number,
+): Promise<void> {
+  const counted = listCheckpoints(outputDir).filter(({ step }) => step <= newestStep);
+  for (const { path } of counted.slice(0, -saveTotalLimit)) {
+    const removed = join(outputDir, `.tmp-removed-${basename(path)}-${process.pid}`);
+    await rename(path, removed);
+    await rm(removed, { recursive: true });
+  }
+}
+
+/**
+ * Clears away what a killed process left. Only for the holder of the output directory's lock, before it looks
+ * for checkpoints.
+ */
+export async function removeLeftovers(outputDir: string): Promise<void> {
+  for (const name of await readdir(outputDir)) {
+    const match = /^\.tmp-(?:(removed-|replaced-)?(checkpoint-\d+)|model)-\d+$/.exec(name);
+    if (!match) continue;
+    const [, what, checkpoint] = match;
+    if (what === 'replaced-' && !existsSync(join(outputDir, checkpoint)))
+      await rename(join(outputDir, name), join(outputDir, checkpoint));
+    else await rm(join(outputDir, name), { recursive: true, force: true });
+  }
+}
+
+/** @throws UserError when the disk of `directory` (or of its nearest parent that exists) has less than `bytes` free. */
+export function checkFreeDisk(directory: string, bytes: number): void {
+  let existing = resolve(directory);
+  while (!existsSync(existing)) existing = dirname(existing);
+  const { bavail, bsize } = statfsSync(existing);
+  const free = bavail * bsize;
+  const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
+  if (free < bytes)
+    throw new UserError(
+      `${directory}: the disk has ${gib(free)} free, the checkpoints of this run need ${gib(bytes)}; ` +
+        'make room, choose another output_dir or lower save_total_limit',
+    );
+}
+
+async function writeAside(
+  outputDir: string,
+  name: string,
+  write: FileWriter,
+  place: (aside: string) => Promise<void>,
+): Promise<void> {
+  const aside = join(outputDir, `.tmp-${name}-${process.pid}`);
+  await mkdir(aside, { recursive: true });
+  try {
+    const known = new Map((await write(aside))?.map((digest) => [digest.file, digest]));
+    const files: FileDigest[] = [];
+    for (const file of (await readdir(aside)).sort()) {
+      await sync(join(aside, file));
+      files.push(known.get(file) ?? (await digestOf(join(aside, file))));
+    }
+    await writeJson(join(aside, MANIFEST), { files });
+    await sync(aside);
+    await place(aside);
+  } catch (error) {
+    await rm(aside, { recursive: true, force: true });
+    if ((error as NodeJS.ErrnoException).code === 'ENOSPC')
+      throw new UserError(`${join(outputDir, name)}: the disk is full; checkpoints saved earlier are whole`);
+    throw error;
+  }
+}

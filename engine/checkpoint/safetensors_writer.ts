@@ -1,0 +1,57 @@
+import { BYTES, type DType, type NativeTensor } from '../backend/native_tensor.js';
+import { type SafetensorsDType, STAGING_BYTES } from './safetensors.js';
+import { type FileDigest, writeSynced } from './synced_file.js';
+
+export interface NamedTensor {
+  name: string;
+  tensor: NativeTensor;
+}
+
+const DTYPE_NAMES: Record<DType, SafetensorsDType> = {
+  float32: 'F32',
+  bfloat16: 'BF16',
+  int32: 'I32',
+  float64: 'F64',
+  uint8: 'U8',
+};
+
+/**
+ * Writes tensors as a safetensors file, each in its own storage type, in the order given and piece by piece.
+ * The file is synced; its digest is made on the way. `metadata`: transformers only opens files that say
+ * `format: pt`.
+ */
+export function writeSafetensors(
+  path: string,
+  tensors: readonly NamedTensor[],
+  metadata: Record<string, string> = { format: 'pt' },
+): Promise<FileDigest> {
+  return writeSynced(path, async (file) => {
+    await file.append(headerOf(tensors, metadata));
+    const staging = new Uint8Array(STAGING_BYTES);
+    for (const { tensor } of tensors) {
+      for (let done = 0; done < tensor.bytes; ) {
+        const piece = staging.subarray(0, Math.min(staging.length, tensor.bytes - done));
+        tensor.copyRaw(piece, done / BYTES[tensor.dtype], 'toHost');
+        await file.append(piece);
+        done += piece.length;
+      }
+    }
+  });
+}
+
+function headerOf(tensors: readonly NamedTensor[], metadata: Record<string, string>): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let end = 0;
+  for (const { name, tensor } of tensors) {
+    if (Object.hasOwn(header, name)) throw new Error(`two tensors are called ${name}`);
+    const begin = end;
+    end += tensor.bytes;
+    header[name] = { dtype: DTYPE_NAMES[tensor.dtype], shape: tensor.shape, data_offsets: [begin, end] };
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  // Blanks up to a multiple of 8 keep the data aligned for readers that map the file.
+  const bytes = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ');
+  bytes.writeBigUInt64LE(BigInt(bytes.length - 8));
+  json.copy(bytes, 8);
+  return bytes;
+}

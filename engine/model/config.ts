@@ -1,0 +1,377 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../../errors.js';
+
+/** How positions turn queries and keys: RoPE (arXiv 2104.09864) and its scalings, as Hugging Face names them. */
+export type RopeConfig =
+  | { type: 'default'; theta: number }
+  | { type: 'linear'; theta: number; factor: number }
+  | {
+      type: 'dynamic';
+      theta: number;
+      factor: number;
+      /** Never set by a config.json: transformers scales from max_position_embeddings whatever this key says. */
+      originalMaxPositionEmbeddings?: number;
+    }
+  | {
+      type: 'llama3';
+      theta: number;
+      factor: number;
+      lowFreqFactor: number;
+      highFreqFactor: number;
+      originalMaxPositionEmbeddings: number;
+    }
+  | {
+      type: 'yarn';
+      theta: number;
+      factor: number;
+      originalMaxPositionEmbeddings: number;
+      betaFast: number;
+      betaSlow: number;
+      /** Unset: computed from factor, mscale and mscaleAllDim. */
+      attentionFactor?: number;
+      mscale?: number;
+      mscaleAllDim?: number;
+      truncate: boolean;
+    };
+
+/** The shape of a LLaMA model, with every default filled in. */
+export interface LlamaConfig {
+  vocabSize: number;
+  hiddenSize: number;
+  intermediateSize: number;
+  numHiddenLayers: number;
+  numAttentionHeads: number;
+  numKeyValueHeads: number;
+  headDim: number;
+  maxPositionEmbeddings: number;
+  rmsNormEps: number;
+  initializerRange: number;
+  tieWordEmbeddings: boolean;
+  rope: RopeConfig;
+  bosTokenId?: number;
+  /** Any of these ends a text; empty when the model has none. */
+  eosTokenId: number[];
+  padTokenId?: number;
+  /** The JSON object as it was read, so that keys of no concern here survive a round trip. */
+  raw: Record<string, unknown>;
+}
+
+const count = z
+  .number('must be a number')
+  .int('must be a whole number')
+  .positive('must be greater than 0')
+  .max(2 ** 31 - 1, 'must be below 2^31');
+const positive = z.number('must be a number').positive('must be greater than 0');
+const factor = z.number('must be a number').min(1, 'must be at least 1');
+const flag = z.boolean('must be true or false');
+const tokenId = z.number('must be a token id').int('must be a token id').nonnegative('must be a token id');
+
+/** A missing or null key has this value: transformers' LlamaConfig treats both alike where it allows null. */
+function or<T>(schema: z.ZodType<T>, value: T) {
+  return schema.nullish().transform((given) => given ?? value);
+}
+
+const optional = <T>(schema: z.ZodType<T>) => schema.nullish().transform((given) => given ?? undefined);
+
+/** The defaults are those of transformers' LlamaConfig. */
+const HF_CONFIG = z.looseObject({
+  vocab_size: or(count, 32000),
+  hidden_size: or(count, 4096),
+  intermediate_size: or(count, 11008),
+  num_hidden_layers: or(count, 32),
+  num_attention_heads: or(count, 32),
+  num_key_value_heads: optional(count),
+  head_dim: optional(count),
+  max_position_embeddings: or(count, 2048),
+  rms_norm_eps: or(positive, 1e-6),
+  initializer_range: or(z.number('must be a number').nonnegative('must not be negative'), 0.02),
+  tie_word_embeddings: or(flag, false),
+  rope_theta: or(positive, 10000),
+  original_max_position_embeddings: optional(count),
+  // Null says that there is none; only a missing key has a default.
+  bos_token_id: tokenId.nullable().default(1),
+  eos_token_id: z
+    .union([tokenId, z.array(tokenId)], 'must be a token id or a list of them')
+    .nullable()
+    .default(2),
+  // The first LLaMA conversions say -1 for "none".
+  pad_token_id: z.union([tokenId, z.literal(-1)], 'must be a token id').nullish(),
+});
+
+const ROPE_TYPES = ['default', 'linear', 'dynamic', 'llama3', 'yarn'] as const;
+
+/** The keys of rope_scaling (classic) and rope_parameters (transformers 5). */
+const HF_ROPE = z.looseObject({
+  rope_theta: optional(positive),
+  factor: optional(factor),
+  low_freq_factor: optional(positive),
+  high_freq_factor: optional(positive),
+  original_max_position_embeddings: optional(count),
+  beta_fast: optional(positive),
+  beta_slow: optional(positive),
+  attention_factor: optional(positive),
+  mscale: optional(z.number('must be a number').nonnegative('must not be negative')),
+  mscale_all_dim: optional(z.number('must be a number').nonnegative('must not be negative')),
+  truncate: or(flag, true),
+});
+
+/** Keys that change what the model computes, and the values under which it is the model computed here. */
+const SUPPORTED: Record<string, { values: readonly unknown[]; why: string }> = {
+  model_type: { values: ['llama'], why: 'only llama is supported' },
+  hidden_act: { values: ['silu', 'swish'], why: 'only silu is supported' },
+  attention_bias: { values: [false], why: 'projections with a bias are not supported' },
+  mlp_bias: { values: [false], why: 'projections with a bias are not supported' },
+  attention_dropout: { values: [0], why: 'dropout is not supported' },
+  pretraining_tp: { values: [1], why: 'only 1 is supported' },
+  partial_rotary_factor: { values: [1], why: 'only 1 is supported' },
+  quantization_config: { values: [], why: 'quantized weights are not supported' },
+  is_causal: { values: [true], why: 'only causal attention is supported' },
+};
+
+/**
+ * The model that a config.json of `LlamaForCausalLM` describes, in the classic form (`rope_theta`,
+ * `rope_scaling`) or transformers 5's (`rope_parameters`); also the `model_config` of a run. `source` opens every
+ * error. Keys that would change the result and are not supported are refused; unknown ones are kept in `raw`.
+ * @throws UserError naming source, key and value.
+ */
+export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new UserError(`${source}: must be an object with the keys of a LLaMA config.json`);
+  const raw = json as Record<string, unknown>;
+  refuseUnsupported(raw, source);
+  const hf = check(HF_CONFIG, raw, source);
+
+  const refuse = (key: string, value: unknown, why: string): never => {
+    throw new UserError(`${source}: ${key} is ${JSON.stringify(value)}; ${why}`);
+  };
+  const heads = hf.num_attention_heads;
+  const kvHeads = hf.num_key_value_heads ?? heads;
+  if (heads % kvHeads !== 0)
+    refuse('num_key_value_heads', kvHeads, `it must divide num_attention_heads (${heads})`);
+  if (hf.head_dim === undefined && hf.hidden_size % heads !== 0)
+    refuse('hidden_size', hf.hidden_size, `it must be a multiple of num_attention_heads (${heads})`);
+  const headDim = hf.head_dim ?? hf.hidden_size / heads;
+  if (headDim % 2 !== 0)
+    refuse(
+      'head_dim',
+      headDim,
+      'it must be even, because RoPE turns pairs (hidden_size / num_attention_heads)',
+    );
+  const padTokenId = hf.pad_token_id ?? -1;
+
+  return {
+    vocabSize: hf.vocab_size,
+    hiddenSize: hf.hidden_size,
+    intermediateSize: hf.intermediate_size,
+    numHiddenLayers: hf.num_hidden_layers,
+    numAttentionHeads: heads,
+    numKeyValueHeads: kvHeads,
+    headDim,
+    maxPositionEmbeddings: hf.max_position_embeddings,
+    rmsNormEps: hf.rms_norm_eps,
+    initializerRange: hf.initializer_range,
+    tieWordEmbeddings: hf.tie_word_embeddings,
+    rope: parseRope(raw, hf, source),
+    bosTokenId: hf.bos_token_id ?? undefined,
+    eosTokenId: hf.eos_token_id === null ? [] : [hf.eos_token_id].flat(),
+    padTokenId: padTokenId < 0 ? undefined : padTokenId,
+    raw,
+  };
+}
+
+/** parseLlamaConfig() of `directory`/config.json. */
+export function readLlamaConfig(directory: string): LlamaConfig {
+  const path = join(directory, 'config.json');
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new UserError(
+      `${path}: ${code === 'ENOENT' ? 'the file is missing; a model directory needs it' : `cannot be read (${code})`}`,
+    );
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new UserError(`${path}: not JSON: ${(error as Error).message}`);
+  }
+  return parseLlamaConfig(json, path);
+}
+
+/**
+ * The config.json to save beside float32 weights: the classic form, which transformers 4 and 5 both read, with
+ * every default written out and the unknown keys of the model it came from.
+ */
+export function toHfConfig(config: LlamaConfig): Record<string, unknown> {
+  const { rope, eosTokenId } = config;
+  const kept = Object.entries(config.raw).filter(([key]) => !NOT_KEPT.has(key));
+  return {
+    ...Object.fromEntries(kept),
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    vocab_size: config.vocabSize,
+    hidden_size: config.hiddenSize,
+    intermediate_size: config.intermediateSize,
+    num_hidden_layers: config.numHiddenLayers,
+    num_attention_heads: config.numAttentionHeads,
+    num_key_value_heads: config.numKeyValueHeads,
+    head_dim: config.headDim,
+    hidden_act: 'silu',
+    max_position_embeddings: config.maxPositionEmbeddings,
+    initializer_range: config.initializerRange,
+    rms_norm_eps: config.rmsNormEps,
+    rope_theta: rope.theta,
+    rope_scaling: toHfRopeScaling(rope),
+    attention_bias: false,
+    attention_dropout: 0,
+    mlp_bias: false,
+    tie_word_embeddings: config.tieWordEmbeddings,
+    bos_token_id: config.bosTokenId ?? null,
+    eos_token_id: eosTokenId.length === 0 ? null : eosTokenId.length === 1 ? eosTokenId[0] : eosTokenId,
+    pad_token_id: config.padTokenId ?? null,
+    torch_dtype: 'float32',
+  };
+}
+
+/** Said elsewhere in the classic form, or no longer true of what is saved. */
+const NOT_KEPT = new Set([
+  'rope_parameters',
+  'original_max_position_embeddings',
+  'dtype',
+  'quantization_config',
+  'transformers_version',
+  '_name_or_path',
+]);
+
+function toHfRopeScaling(rope: RopeConfig): Record<string, unknown> | null {
+  switch (rope.type) {
+    case 'default':
+      return null;
+    case 'linear':
+    case 'dynamic':
+      // transformers before 4.43 takes exactly these two keys, later ones take them too.
+      return { type: rope.type, factor: rope.factor };
+    case 'llama3':
+      return {
+        rope_type: 'llama3',
+        factor: rope.factor,
+        low_freq_factor: rope.lowFreqFactor,
+        high_freq_factor: rope.highFreqFactor,
+        original_max_position_embeddings: rope.originalMaxPositionEmbeddings,
+      };
+    case 'yarn':
+      return {
+        rope_type: 'yarn',
+        factor: rope.factor,
+        original_max_position_embeddings: rope.originalMaxPositionEmbeddings,
+        beta_fast: rope.betaFast,
+        beta_slow: rope.betaSlow,
+        ...(rope.attentionFactor !== undefined && { attention_factor: rope.attentionFactor }),
+        ...(rope.mscale !== undefined && { mscale: rope.mscale }),
+        ...(rope.mscaleAllDim !== undefined && { mscale_all_dim: rope.mscaleAllDim }),
+        ...(!rope.truncate && { truncate: false }),
+      };
+  }
+}
+
+function refuseUnsupported(raw: Record<string, unknown>, source: string): void {
+  for (const [key, { values, why }] of Object.entries(SUPPORTED)) {
+    const value = raw[key] ?? undefined;
+    if (value !== undefined && !values.includes(value))
+      throw new UserError(`${source}: ${key} is ${JSON.stringify(value)}; ${why}`);
+  }
+  const architectures = raw.architectures ?? undefined;
+  if (architectures !== undefined && JSON.stringify(architectures) !== '["LlamaForCausalLM"]')
+    throw new UserError(
+      `${source}: architectures is ${JSON.stringify(architectures)}; only LlamaForCausalLM is supported`,
+    );
+}
+
+/** As transformers merges the two forms: rope_scaling goes before rope_parameters, an inner rope_theta before the outer. */
+function parseRope(raw: Record<string, unknown>, hf: z.infer<typeof HF_CONFIG>, source: string): RopeConfig {
+  const key = isFilled(raw.rope_scaling) ? 'rope_scaling' : 'rope_parameters';
+  const given = raw[key] ?? {};
+  if (typeof given !== 'object' || Array.isArray(given))
+    throw new UserError(`${source}: ${key} is ${JSON.stringify(given)}; it must be an object`);
+  const named = given as Record<string, unknown>;
+  const type = (named.rope_type ?? named.type ?? 'default') as RopeConfig['type'];
+  if (!ROPE_TYPES.includes(type))
+    throw new UserError(
+      `${source}: ${key}.rope_type is ${JSON.stringify(type)}; supported are ${ROPE_TYPES.join(', ')}`,
+    );
+  if ((named.partial_rotary_factor ?? 1) !== 1)
+    throw new UserError(
+      `${source}: ${key}.partial_rotary_factor is ${JSON.stringify(named.partial_rotary_factor)}; only 1 is supported`,
+    );
+  const rope = check(HF_ROPE, named, source, `${key}.`);
+  const required = (name: 'factor' | 'low_freq_factor' | 'high_freq_factor'): number => {
+    const value = rope[name];
+    if (value === undefined)
+      throw new UserError(`${source}: ${key}.${name} is missing; ${type} scaling needs it`);
+    return value;
+  };
+  const theta = rope.rope_theta ?? hf.rope_theta;
+  const originalMaxPositionEmbeddings =
+    hf.original_max_position_embeddings ??
+    rope.original_max_position_embeddings ??
+    hf.max_position_embeddings;
+  switch (type) {
+    case 'default':
+      return { type, theta };
+    case 'linear':
+    case 'dynamic':
+      return { type, theta, factor: required('factor') };
+    case 'llama3': {
+      const lowFreqFactor = required('low_freq_factor');
+      const highFreqFactor = required('high_freq_factor');
+      if (highFreqFactor <= lowFreqFactor)
+        throw new UserError(
+          `${source}: ${key}.high_freq_factor is ${highFreqFactor}; it must be greater than low_freq_factor (${lowFreqFactor})`,
+        );
+      return {
+        type,
+        theta,
+        factor: required('factor'),
+        lowFreqFactor,
+        highFreqFactor,
+        originalMaxPositionEmbeddings,
+      };
+    }
+    case 'yarn':
+      return {
+        type,
+        theta,
+        factor: rope.factor ?? hf.max_position_embeddings / originalMaxPositionEmbeddings,
+        originalMaxPositionEmbeddings,
+        betaFast: rope.beta_fast ?? 32,
+        betaSlow: rope.beta_slow ?? 1,
+        attentionFactor: rope.attention_factor,
+        mscale: rope.mscale,
+        mscaleAllDim: rope.mscale_all_dim,
+        truncate: rope.truncate,
+      };
+  }
+}
+
+/** Python's truth: null and {} both mean that nothing was said. */
+function isFilled(value: unknown): boolean {
+  return value !== undefined && value !== null && JSON.stringify(value) !== '{}';
+}
+
+function check<S extends z.ZodType>(
+  schema: S,
+  json: Record<string, unknown>,
+  source: string,
+  prefix = '',
+): z.infer<S> {
+  const result = schema.safeParse(json);
+  if (result.success) return result.data;
+  const { path, message } = result.error.issues[0];
+  throw new UserError(
+    `${source}: ${prefix}${path.join('.')} is ${JSON.stringify(json[String(path[0])])}; it ${message}`,
+  );
+}
