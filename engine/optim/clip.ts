@@ -1,13 +1,18 @@
 import { addon } from '../backend/addon.js';
 import { NativeTensor } from '../backend/native_tensor.js';
 
-/** √Σ x² over all elements, summed in float64; 0 on `meta`. */
-export function globalNorm(flat: NativeTensor): number {
-  const out = NativeTensor.onHeap(flat.device, 'float64', [1]);
-  addon.ops.sum_squares(out.handle, flat.handle, flat.size);
-  const squares = flat.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
+/** Σ x² over all elements, in float64; 0 on `meta`. */
+export function sumSquares(x: NativeTensor): number {
+  const out = NativeTensor.onHeap(x.device, 'float64', [1]);
+  addon.ops.sum_squares(out.handle, x.handle, x.size);
+  const squares = x.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
   out.dispose();
-  return Math.sqrt(squares);
+  return squares;
+}
+
+/** The 2-norm of all gradients together. */
+export function globalNorm(flat: NativeTensor): number {
+  return Math.sqrt(sumSquares(flat));
 }
 
 /**

@@ -1,0 +1,95 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../../errors.js';
+import type { NativeTensor } from '../backend/native_tensor.js';
+import { loadHfWeights, saveHfWeights } from '../checkpoint/hf_model.js';
+import { SafetensorsFile } from '../checkpoint/safetensors.js';
+import { writeSafetensors } from '../checkpoint/safetensors_writer.js';
+import { type FileDigest, writeJson } from '../checkpoint/synced_file.js';
+import type { Parameters } from '../model/parameters.js';
+import type { AdamW } from '../optim/adamw.js';
+
+const STATE = 'trainer_state.json';
+const OPTIMIZER = 'optimizer.safetensors';
+
+const STATE_JSON = z.object({
+  /** Of this file's form. */
+  version: z.literal(1),
+  /** Optimizer steps done. */
+  step: z.int().min(0),
+  total_steps: z.int().min(0),
+  epoch: z.number(),
+  /** Identity of the tokenised data. */
+  data_hash: z.string(),
+  /** The resolved settings of the run. */
+  config: z.record(z.string(), z.unknown()),
+  /** What a bit-exact continuation depends on besides the settings. */
+  machine: z.object({
+    threads: z.int().min(1),
+    instruction_set: z.string(),
+    bf16_gemm: z.string(),
+    onednn: z.string(),
+    tstrain: z.string(),
+    node: z.string(),
+  }),
+});
+
+/** trainer_state.json of a checkpoint. The data order needs no state: it is a function of seed and epoch. */
+export type TrainerState = z.infer<typeof STATE_JSON>;
+
+/** The moments under the names torch's AdamW gives them. */
+function moments(parameters: Parameters, optimizer: AdamW): { name: string; tensor: NativeTensor }[] {
+  return parameters.entries.flatMap(({ name, shape, offset }) => [
+    { name: `exp_avg.${name}`, tensor: optimizer.m.view(shape, offset) },
+    { name: `exp_avg_sq.${name}`, tensor: optimizer.v.view(shape, offset) },
+  ]);
+}
+
+/** Writes weights, moments and state into `directory`; the caller makes it a checkpoint (checkpoint/directory.ts). */
+export async function writeRunState(
+  directory: string,
+  parameters: Parameters,
+  optimizer: AdamW,
+  state: TrainerState,
+): Promise<FileDigest[]> {
+  const digests = await saveHfWeights(directory, parameters.config, parameters);
+  const tensors = moments(parameters, optimizer);
+  try {
+    digests.push(await writeSafetensors(join(directory, OPTIMIZER), tensors));
+  } finally {
+    for (const { tensor } of tensors) tensor.dispose();
+  }
+  digests.push(await writeJson(join(directory, STATE), state));
+  return digests;
+}
+
+/** @throws UserError when trainer_state.json is missing or of another form. */
+export async function readTrainerState(checkpoint: string): Promise<TrainerState> {
+  const file = join(checkpoint, STATE);
+  try {
+    return STATE_JSON.parse(JSON.parse(await readFile(file, 'utf8')));
+  } catch {
+    throw new UserError(
+      `${file}: not a trainer state of this version; start a new run in another output_dir`,
+    );
+  }
+}
+
+/** Reads weights and moments back, bit for bit. */
+export async function readRunState(
+  checkpoint: string,
+  parameters: Parameters,
+  optimizer: AdamW,
+): Promise<void> {
+  await loadHfWeights(checkpoint, parameters.config, parameters);
+  parameters.mastersChanged();
+  const file = SafetensorsFile.open(join(checkpoint, OPTIMIZER));
+  const tensors = moments(parameters, optimizer);
+  try {
+    for (const { name, tensor } of tensors) await file.readInto(name, tensor);
+  } finally {
+    for (const { tensor } of tensors) tensor.dispose();
+    file.close();
+  }
+}

@@ -1,0 +1,211 @@
+import { UserError } from '../../errors.js';
+import type { MicroBatch } from '../model/device_batch.js';
+import type { LlamaForCausalLM } from '../model/llama.js';
+import type { Gradients } from '../model/parameters.js';
+import type { AdamW } from '../optim/adamw.js';
+import { clipFactor, globalNorm, sumSquares } from '../optim/clip.js';
+import { learningRateAt, type Schedule } from '../optim/schedule.js';
+import type { EvalLine, TrainLine } from './metrics.js';
+
+/** A micro-batch as the loop takes it: also which rows it holds, for messages, and how many labels. */
+export interface TrainingBatch extends MicroBatch {
+  /** Row numbers in the data file. */
+  rows: Int32Array;
+  labelTokens: number;
+}
+
+/** One optimizer step: the micro-batches to accumulate. */
+export interface TrainingStep {
+  /** From 0 over the whole run. */
+  step: number;
+  /** Epochs done after this step, as a fraction. */
+  epochsDone: number;
+  endsEpoch: boolean;
+  batches: readonly TrainingBatch[];
+}
+
+export interface TrainingOptions {
+  schedule: Schedule;
+  maxGradNorm: number;
+  /**
+   * `token_mean`: mean over the labelled tokens of the whole accumulated batch. `mean_of_means`: each micro-batch's
+   * mean over its labelled tokens, averaged; one without labels adds 0 but counts.
+   */
+  lossNormalization: 'token_mean' | 'mean_of_means';
+  gradientCheckpointing: boolean;
+  loggingSteps: number;
+  /** Steps between evaluations, `epoch`, or `no`; likewise for checkpoints. */
+  evaluateEvery: number | 'epoch' | 'no';
+  saveEvery: number | 'epoch' | 'no';
+}
+
+/** What the loop tells the outside, and asks of it. */
+export interface TrainingHooks {
+  log(line: TrainLine | EvalLine): void;
+  /** The loss on held-out data. */
+  evaluate(): Promise<number>;
+  /** Writes a checkpoint of the state after `step` steps. */
+  save(step: number): Promise<void>;
+  /** After every step; the loss is the step's own. */
+  progress(step: number, loss: number): void;
+  /** What the user has asked for by now: to stop after the step (and save), or at once. */
+  stopRequested(): 'after_step' | 'now' | undefined;
+}
+
+export interface TrainingRun {
+  model: LlamaForCausalLM;
+  gradients: Gradients;
+  optimizer: AdamW;
+  /** Steps still to do, the first being `schedule`'s step of its number. */
+  steps: Iterable<TrainingStep>;
+  options: TrainingOptions;
+  hooks: TrainingHooks;
+}
+
+/** How a run ended: all steps done, or stopped on request after `step` steps, saved or not. */
+export type TrainingEnd = { end: 'finished' | 'stopped_and_saved' | 'stopped_at_once'; step: number };
+
+/** Trains: batches → forward and backward, accumulated → clip → update → log → evaluate → save. */
+export async function train({
+  model,
+  gradients,
+  optimizer,
+  steps,
+  options,
+  hooks,
+}: TrainingRun): Promise<TrainingEnd> {
+  const { schedule } = options;
+  let window = newWindow();
+  let done = 0;
+  let savedAt = -1;
+
+  for (const { step, batches, epochsDone, endsEpoch } of steps) {
+    const started = performance.now();
+    gradients.zero();
+    const loss = await accumulate(model, gradients, batches, options, hooks);
+    if (loss === undefined) return { end: 'stopped_at_once', step };
+
+    const gradNorm = globalNorm(gradients.flat);
+    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm))
+      throw notFinite(step + 1, loss, batches, gradients);
+
+    const learningRate = learningRateAt(schedule, step);
+    const scale = clipFactor(gradNorm, options.maxGradNorm);
+    optimizer.step(step + 1, learningRate, model.parameters, gradients, scale);
+
+    done = step + 1;
+    window.add(loss, batches, performance.now() - started);
+    hooks.progress(done, loss);
+    const last = done === schedule.totalSteps;
+    if (done % options.loggingSteps === 0 || last) {
+      hooks.log({
+        step: done,
+        epoch: epochsDone,
+        ...window.summary(),
+        grad_norm: gradNorm,
+        learning_rate: learningRate,
+      });
+      window = newWindow();
+    }
+    if (isDue(options.evaluateEvery, done, endsEpoch))
+      hooks.log({ step: done, epoch: epochsDone, eval_loss: await hooks.evaluate() });
+    if (isDue(options.saveEvery, done, endsEpoch)) {
+      await hooks.save(done);
+      savedAt = done;
+    }
+    if (hooks.stopRequested() && !last) {
+      if (savedAt !== done) await hooks.save(done);
+      return { end: 'stopped_and_saved', step: done };
+    }
+  }
+  return { end: 'finished', step: done };
+}
+
+/**
+ * Adds the gradients of a step's micro-batches up. Returns the step's loss, or undefined when the user asked to
+ * stop at once: the event loop runs between micro-batches, so that signals are heard.
+ */
+async function accumulate(
+  model: LlamaForCausalLM,
+  gradients: Gradients,
+  batches: readonly TrainingBatch[],
+  { lossNormalization, gradientCheckpointing }: TrainingOptions,
+  hooks: TrainingHooks,
+): Promise<number | undefined> {
+  const stepLabels = batches.reduce((sum, batch) => sum + batch.labelTokens, 0);
+  let loss = 0;
+  for (const batch of batches) {
+    const share = lossNormalization === 'token_mean' ? stepLabels : batch.labelTokens * batches.length;
+    const weight = share > 0 ? 1 / share : 0;
+    loss += weight * model.forwardBackward(batch, weight, gradients, { gradientCheckpointing });
+    await new Promise(setImmediate);
+    if (hooks.stopRequested() === 'now') return undefined;
+  }
+  return loss;
+}
+
+/** Mean loss per labelled token over batches, without gradients. */
+export async function evaluate(model: LlamaForCausalLM, batches: Iterable<TrainingBatch>): Promise<number> {
+  let sum = 0;
+  let tokens = 0;
+  for (const batch of batches) {
+    if (batch.labelTokens === 0) continue;
+    for (const loss of model.losses(batch)) sum += loss;
+    tokens += batch.labelTokens;
+    await new Promise(setImmediate);
+  }
+  return sum / tokens;
+}
+
+function isDue(every: number | 'epoch' | 'no', step: number, endsEpoch: boolean): boolean {
+  return every === 'epoch' ? endsEpoch : every !== 'no' && step % every === 0;
+}
+
+/** What has happened since the last line of metrics. */
+function newWindow() {
+  let steps = 0;
+  let loss = 0;
+  let tokens = 0;
+  let labelTokens = 0;
+  let milliseconds = 0;
+  return {
+    add(stepLoss: number, batches: readonly TrainingBatch[], time: number) {
+      steps++;
+      loss += stepLoss;
+      milliseconds += time;
+      for (const batch of batches) {
+        tokens += batch.ids.length;
+        labelTokens += batch.labelTokens;
+      }
+    },
+    summary: () => ({
+      loss: loss / steps,
+      tokens,
+      label_tokens: labelTokens,
+      tokens_per_second: tokens / (milliseconds / 1000),
+      step_time_ms: milliseconds / steps,
+    }),
+  };
+}
+
+/** Names what went wrong before anything is updated: the weights and the last checkpoint are as they were. */
+function notFinite(
+  step: number,
+  loss: number,
+  batches: readonly TrainingBatch[],
+  gradients: Gradients,
+): UserError {
+  const bad = gradients.layout.entries.find(({ offset, size }) => {
+    const part = gradients.flat.view([size], offset);
+    const squares = sumSquares(part);
+    part.dispose();
+    return !Number.isFinite(squares);
+  });
+  const rows = batches.flatMap((batch) => [...batch.rows]);
+  const shown = rows.slice(0, 8).join(', ') + (rows.length > 8 ? ` and ${rows.length - 8} more` : '');
+  const where = bad ? `; the first gradient that is not finite is that of ${bad.name}` : '';
+  return new UserError(
+    `step ${step}: the loss is ${loss}${where} (rows ${shown}). The weights were not updated, and the last ` +
+      'checkpoint is whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
+  );
+}

@@ -1,0 +1,51 @@
+import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+
+/** A training line of metrics.jsonl; numbers are not rounded. */
+export interface TrainLine {
+  /** Optimizer steps done. */
+  step: number;
+  /** Epochs done, as a fraction. */
+  epoch: number;
+  /** Mean of the steps since the last line. */
+  loss: number;
+  /** Global 2-norm of the last step's gradient, before clipping. */
+  grad_norm: number;
+  /** Of the last step. */
+  learning_rate: number;
+  /** Tokens and labelled tokens trained on since the last line. */
+  tokens: number;
+  label_tokens: number;
+  /** Of the steps alone, without evaluation and checkpoints. */
+  tokens_per_second: number;
+  step_time_ms: number;
+}
+
+/** An evaluation line of metrics.jsonl. */
+export interface EvalLine {
+  step: number;
+  epoch: number;
+  /** Mean per labelled token over eval_data_path. */
+  eval_loss: number;
+}
+
+/** Appends one line, whole or not at all. */
+export function appendMetrics(file: string, line: TrainLine | EvalLine): void {
+  appendFileSync(file, `${JSON.stringify(line)}\n`);
+}
+
+/** Drops the lines of steps after `step`, and a last line that a kill cut short: a resumed run writes them anew. */
+export function dropMetricsAfter(file: string, step: number): void {
+  if (!existsSync(file)) return;
+  const kept = readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((text) => {
+      try {
+        return (JSON.parse(text) as { step: number }).step <= step;
+      } catch {
+        return false;
+      }
+    });
+  const aside = `${file}.tmp`;
+  writeFileSync(aside, kept.map((text) => `${text}\n`).join(''));
+  renameSync(aside, file);
+}
