@@ -8,8 +8,7 @@ const WINDOW = 1024;
  * Fills rows of `capacity` tokens with whole documents: best fit decreasing over windows of 1,024 documents of the
  * given order, that is, of a window's documents the longest goes first, each into the row with the least room that
  * still holds it. A window's rows, and the documents in a row, come in the order of their first document, so a
- * shuffled order stays shuffled beyond a window. On the 52,000 Alpaca rows this fills 98 % of rows of 512; best fit
- * over the whole set at once would fill 0.3 % more.
+ * shuffled order stays shuffled beyond a window. On the 52,000 Alpaca rows this fills 98.4 % of rows of 512.
  *
  * @param lengths tokens of every document, each ≤ capacity
  * @param order indices into `lengths`
