@@ -47,7 +47,8 @@ export function fallback(
   const copyIn = (input: TensorInfo): TensorInfo => {
     const copy = toReference(input, backend);
     copies.push(copy);
-    return copy;
+    // Some kernels read the rank, which only tensors have, as TF.js itself passes them.
+    return Object.assign(copy, { rank: copy.shape.length });
   };
   // Most kernels take a map of tensors, Concat and its kin a list, the ragged ones lists inside the map.
   const copyAll = (value: unknown): unknown => {
