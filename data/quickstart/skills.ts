@@ -13,7 +13,10 @@ export interface Skill {
   answer(subject: Subject): string;
   /** Where subjects come from: any word, or this closed list, which training must know whole. */
   subjects: 'words' | readonly Subject[];
-  /** Phrasings of training rows. */
+  /**
+   * Phrasings of training rows. They are short, and the word comes last: a model reads words letter by letter, and
+   * learns much sooner where one begins and ends when its place is always the same.
+   */
   phrasings: readonly string[];
   /** Phrasings that only held-out rows use. */
   heldOutPhrasings: readonly string[];
@@ -33,15 +36,14 @@ export const SKILLS: readonly Skill[] = [
     answer: word((w) => w),
     subjects: 'words',
     phrasings: [
-      'Repeat the word {w}.',
       'Repeat {w}.',
+      'Repeat the word {w}.',
       'Copy {w}.',
-      'Say {w} again.',
-      'Please copy the word {w}.',
-      'Repeat this: {w}',
+      'Say {w}.',
+      'Repeat: {w}',
       'Copy the input.',
     ],
-    heldOutPhrasings: ['Copy the word {w}.', 'Please repeat {w}.'],
+    heldOutPhrasings: ['Copy the word {w}.', 'Say the word {w}.'],
     trainingRows: 4700,
   },
   {
@@ -49,14 +51,13 @@ export const SKILLS: readonly Skill[] = [
     answer: word((w) => w.toUpperCase()),
     subjects: 'words',
     phrasings: [
-      'Write {w} in capitals.',
-      'Put {w} in capital letters.',
-      'Turn {w} into capitals.',
-      'Please put the word {w} in capitals.',
       'In capitals: {w}',
-      'Write the input in capitals.',
+      'Write in capitals: {w}',
+      'In capital letters: {w}',
+      'Capitalize {w}.',
+      'Capitalize the input.',
     ],
-    heldOutPhrasings: ['Write {w} in capital letters.', 'Please write the word {w} in capitals.'],
+    heldOutPhrasings: ['Write in capital letters: {w}', 'Capitalize the word {w}.'],
     trainingRows: 4700,
   },
   {
@@ -66,13 +67,11 @@ export const SKILLS: readonly Skill[] = [
     phrasings: [
       'Reverse {w}.',
       'Reverse the word {w}.',
-      'Spell {w} backwards.',
-      'Write {w} backwards.',
-      'Please reverse {w}.',
+      'Spell backwards: {w}',
       'Backwards: {w}',
       'Reverse the input.',
     ],
-    heldOutPhrasings: ['Spell the word {w} backwards.', 'Please reverse the word {w}.'],
+    heldOutPhrasings: ['Reverse: {w}', 'Spell the word backwards: {w}'],
     trainingRows: 7100,
   },
   {
@@ -81,13 +80,12 @@ export const SKILLS: readonly Skill[] = [
     subjects: 'words',
     phrasings: [
       'How many letters are in {w}?',
-      'How many letters has the word {w}?',
-      'Count the letters in {w}.',
-      'Count the letters of the word {w}.',
-      'Number of letters in {w}:',
-      'Count the letters of the input.',
+      'How many letters has {w}?',
+      'Count the letters of {w}.',
+      'Letters in {w}:',
+      'Count the letters.',
     ],
-    heldOutPhrasings: ['How many letters has {w}?', 'Please count the letters of {w}.'],
+    heldOutPhrasings: ['How many letters has the word {w}?', 'Count the letters in {w}.'],
     trainingRows: 4700,
   },
   {
@@ -97,14 +95,13 @@ export const SKILLS: readonly Skill[] = [
     phrasings: [
       'What is the first letter of {w}?',
       'Write the first letter of {w}.',
-      'Which letter does {w} start with?',
       'First letter of {w}:',
-      'The word {w} starts with which letter?',
-      'Write the first letter of the input.',
+      'First letter of the word {w}:',
+      'Write the first letter.',
     ],
     heldOutPhrasings: [
       'What is the first letter of the word {w}?',
-      'Which letter does the word {w} start with?',
+      'Write the first letter of the word {w}.',
     ],
     trainingRows: 4700,
   },
@@ -115,15 +112,11 @@ export const SKILLS: readonly Skill[] = [
     phrasings: [
       'What is the last letter of {w}?',
       'Write the last letter of {w}.',
-      'Which letter does {w} end with?',
       'Last letter of {w}:',
-      'The word {w} ends with which letter?',
-      'Write the last letter of the input.',
+      'Last letter of the word {w}:',
+      'Write the last letter.',
     ],
-    heldOutPhrasings: [
-      'What is the last letter of the word {w}?',
-      'Which letter does the word {w} end with?',
-    ],
+    heldOutPhrasings: ['What is the last letter of the word {w}?', 'Write the last letter of the word {w}.'],
     trainingRows: 4700,
   },
   {
@@ -132,13 +125,12 @@ export const SKILLS: readonly Skill[] = [
     subjects: [...opposite.keys()],
     phrasings: [
       'What is the opposite of {w}?',
-      'Opposite of {w}:',
       'Write the opposite of {w}.',
-      'Which word is the opposite of {w}?',
-      'The opposite of {w} is which word?',
-      'Write the opposite of the input.',
+      'Opposite of {w}:',
+      'Say the opposite of {w}.',
+      'Write the opposite.',
     ],
-    heldOutPhrasings: ['Please write the opposite of {w}.', 'What is the opposite of the word {w}?'],
+    heldOutPhrasings: ['What is the opposite of the word {w}?', 'Opposite of the word {w}:'],
     trainingRows: 4700,
   },
   {
@@ -149,7 +141,6 @@ export const SKILLS: readonly Skill[] = [
       'What is {a} + {b}?',
       'Add {a} and {b}.',
       'How much is {a} plus {b}?',
-      'Please add {a} and {b}.',
       '{a} + {b} =',
       'Add the numbers.',
     ],

@@ -2,36 +2,35 @@ import type { Random } from './random.js';
 
 const list = (text: string): readonly string[] => text.trim().split(/\s+/);
 
-/** Words of 3 to 8 letters that occur in training rows. */
+/** Words of 3 to 6 letters that occur in training rows. */
 export const TRAINING_WORDS = list(`
-  apple arm bag ball banana bath bean bear bed bee bell belt bird blanket boat bone book bottle bowl box branch
-  bread brick bridge brother brush bucket bus butter button cabin cake camel candle carpet carrot castle cat chain
-  chair cheese cherry chicken church circle city clock cloud coat coffee coin comb cookie copper corn cotton cow
-  crab cup curtain desk dinner dog doll donkey door dragon drawer dress drum duck eagle ear egg elbow engine fence
-  field finger fish flag flower fork fox frog fruit garden gate ghost gift goat gold goose grape grass guitar
-  hammer hand harbor hat heart hen hill honey horse hotel house ice island jacket jar jelly jungle kettle key king
-  kitchen kite knee knife ladder lake lamp leaf leg lemon letter lion lizard lunch magnet map market mask meadow
-  melon milk mirror money monkey moon morning mouse mouth mud museum needle nest night nose nut oak ocean onion
-  orange oven owl page paint palace paper parrot peach pear pen pencil pepper piano picture pig pillow pin pipe
-  planet plate pocket pond potato pumpkin puppy queen rabbit radio rain ribbon rice ring river road robot rocket
-  roof room root rope rose sail salad salt sand saw school scissors sea seed sheep ship shirt shoe shop shoulder
-  silver sister skirt sky snake snow soap sock soup spider spoon spring square squirrel stairs star stone street
-  sugar sun table tail tea teacher tent thumb ticket tiger toe tomato tooth towel tower town toy train tree truck
-  turtle umbrella uncle valley vase village violin wagon wall watch water wave wheel whistle wind window wing wolf
-  wood wool worm wrist yard yellow zebra
+  apple arm bag ball banana bath bean bear bed bee bell belt bird boat bone book bottle bowl box branch
+  bread brick bridge brush bucket bus butter button cabin cake camel candle carpet carrot castle cat chain
+  chair cheese cherry church circle city clock cloud coat coffee coin comb cookie copper corn cotton cow
+  crab cup desk dinner dog doll donkey door dragon drawer dress drum duck eagle ear egg elbow engine fence
+  field finger fish flag flower fork fox frog fruit garden gate ghost gift goat gold goose grape grass
+  guitar hammer hand harbor hat heart hen hill honey horse hotel house ice island jacket jar jelly jungle
+  kettle key king kite knee knife ladder lake lamp leaf leg lemon letter lion lizard lunch magnet map
+  market mask meadow melon milk mirror money monkey moon mouse mouth mud museum needle nest night nose nut
+  oak ocean onion orange oven owl page paint palace paper parrot peach pear pen pencil pepper piano pig
+  pillow pin pipe planet plate pocket pond potato puppy queen rabbit radio rain ribbon rice ring river road
+  robot rocket roof room root rope rose sail salad salt sand saw school sea seed sheep ship shirt shoe shop
+  silver sister skirt sky snake snow soap sock soup spider spoon spring square stairs star stone street
+  sugar sun table tail tea tent thumb ticket tiger toe tomato tooth towel tower town toy train tree truck
+  turtle uncle valley vase violin wagon wall watch water wave wheel wind window wing wolf wood wool worm
+  wrist yard yellow zebra
 `);
 
-/** Words of 3 to 8 letters that no training row contains; the held-out part uses only these. */
+/** Words of 3 to 6 letters that no training row contains; the held-out part uses only these. */
 export const HELD_OUT_WORDS = list(`
-  actor anchor animal autumn bacon badge bakery barn basket beach beard berry bicycle blossom board breeze bubble
-  cactus camera canal cannon cave cellar circus clay cliff clover coast collar compass coral corner cousin cradle
-  cream crown crystal daisy dance desert diamond dolphin dream dust echo evening farmer feather ferry fiddle flame
-  flute forest fountain friend galaxy garlic ginger giraffe glove grain hazel helmet herb hobby hook hunter ink
-  insect ivory jewel journey judge jug kernel kitten lantern lawn lettuce lilac lobster locket maple marble meal
-  mitten motor mountain mushroom napkin nephew notebook novel nurse oyster paddle panda parade parcel pebble petal
-  pigeon pilot pine planner plum poem pony prince puzzle quilt raven saddle sailor salmon sandal satchel scarf
-  shadow shell shovel sofa sparrow sponge stable statue storm stove summer swan syrup temple thunder tractor
-  treasure trumpet tulip tunnel velvet walnut whale winter wizard yogurt zipper
+  actor anchor animal autumn bacon badge bakery barn basket beach beard berry board breeze bubble cactus
+  camera canal cannon cave cellar circus clay cliff clover coast collar coral corner cousin cradle cream
+  crown daisy dance desert dream dust echo farmer ferry fiddle flame flute forest friend galaxy garlic
+  ginger glove grain hazel helmet herb hobby hook hunter ink insect ivory jewel judge jug kernel kitten
+  lawn lilac locket maple marble meal mitten motor napkin nephew novel nurse oyster paddle panda parade
+  parcel pebble petal pigeon pilot pine plum poem pony prince puzzle quilt raven saddle sailor salmon
+  sandal scarf shadow shell shovel sofa sponge stable statue storm stove summer swan syrup temple tulip
+  tunnel velvet walnut whale winter wizard yogurt zipper
 `);
 
 /** Pairs of opposites; either side asks for the other, so no word stands twice. */
@@ -56,11 +55,11 @@ const CODAS = [
 const LETTERS = [...'abcdefghijklmnopqrstuvwxyz'];
 
 /**
- * A made-up word of 3 to 8 letters. A few hundred real words can be learned by heart; with these in between, only
+ * A made-up word of 3 to 6 letters. A few hundred real words can be learned by heart; with these in between, only
  * reading the letters helps. One in four is a row of random letters, so that every pair of letters occurs.
  */
 export function madeUpWord(random: Random): string {
-  const length = 3 + random.below(6);
+  const length = 3 + random.below(4);
   let word = '';
   if (random.below(4) === 0) while (word.length < length) word += random.pick(LETTERS);
   else while (word.length < length) word += random.pick(ONSETS) + random.pick(VOWELS) + random.pick(CODAS);

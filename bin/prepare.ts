@@ -1,0 +1,84 @@
+import { type Dataset, loadDataset, type RunSchedule, renderReport, runSchedule } from '../data/index.js';
+import { defaultThreads } from '../engine/backend/threads.js';
+import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
+import type { Precision } from '../engine/model/parameters.js';
+import { warmupStepsOf } from '../engine/optim/schedule.js';
+import type { TrainingOptions } from '../engine/train/loop.js';
+import { UserError } from '../errors.js';
+import type { RunConfig } from './config.js';
+
+/** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
+export interface PreparedRun {
+  config: RunConfig;
+  model: LlamaConfig;
+  precision: Precision;
+  dataset: Dataset;
+  evalDataset: Dataset | undefined;
+  schedule: RunSchedule;
+  training: TrainingOptions;
+}
+
+/** Reads model config and data of a run and counts its steps; `say` gets lines for the user. */
+export async function prepareRun(
+  file: string,
+  config: RunConfig,
+  say: (line: string) => void,
+): Promise<PreparedRun> {
+  if (config.device === 'cuda')
+    throw new UserError(
+      `${file}: device: cuda is not in this version; cpu (or auto, which means cpu here) is`,
+    );
+  const model =
+    config.model_config !== undefined
+      ? parseLlamaConfig(config.model_config, `${file}: model_config`)
+      : readLlamaConfig(config.model_name_or_path!);
+
+  const load = async (path: string) => {
+    const dataset = await loadDataset({
+      path,
+      tokenizerDirectory: config.tokenizer_name_or_path,
+      modelMaxLength: config.model_max_length,
+      keepUnlabelledRows: config.keep_unlabelled_rows,
+      vocabSize: model.vocabSize,
+      threads: config.threads ?? defaultThreads(),
+    });
+    for (const line of renderReport(dataset.report)) say(line);
+    return dataset;
+  };
+  const dataset = await load(config.data_path);
+  const evalDataset = config.eval_strategy === 'no' ? undefined : await load(config.eval_data_path!);
+
+  const schedule = runSchedule(dataset.lengths, {
+    dataOrder: config.data_order,
+    seed: config.seed,
+    packing: config.packing,
+    perDeviceTrainBatchSize: config.per_device_train_batch_size,
+    modelMaxLength: config.model_max_length,
+    gradientAccumulationSteps: config.gradient_accumulation_steps,
+    numTrainEpochs: config.num_train_epochs,
+    maxSteps: config.max_steps,
+  });
+  const { totalSteps } = schedule;
+  return {
+    config,
+    model,
+    precision: config.bf16 ? 'bf16' : 'fp32',
+    dataset,
+    evalDataset,
+    schedule,
+    training: {
+      schedule: {
+        type: config.lr_scheduler_type,
+        learningRate: config.learning_rate,
+        warmupSteps: warmupStepsOf(totalSteps, config.warmup_ratio, config.warmup_steps),
+        totalSteps,
+      },
+      maxGradNorm: config.max_grad_norm,
+      lossNormalization: config.loss_normalization,
+      gradientCheckpointing: config.gradient_checkpointing,
+      loggingSteps: config.logging_steps,
+      evaluateEvery: config.eval_strategy === 'steps' ? config.eval_steps! : config.eval_strategy,
+      saveEvery: config.save_strategy === 'steps' ? config.save_steps : config.save_strategy,
+    },
+  };
+}
