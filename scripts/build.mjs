@@ -20,10 +20,10 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-function run(command, ...args) {
+function succeeds(command, ...args) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
   if (error) console.error(`${command}: ${error.message}`);
-  if (status !== 0) process.exit(1);
+  return status === 0;
 }
 
 /** One line per file that tsc reads here: a changed, new or deleted source changes the digest. */
@@ -47,7 +47,8 @@ function sourceDigest() {
   return hash.digest('hex');
 }
 
-run('make', '--no-print-directory', '-s', '-C', 'engine/native', `-j${availableParallelism()}`);
+if (!succeeds('make', '--no-print-directory', '-s', '-C', 'engine/native', `-j${availableParallelism()}`))
+  process.exit(1);
 
 const dist = join(root, 'dist');
 const stamp = join(dist, '.sources');
@@ -56,14 +57,18 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest) {
   // Aside first: a run that was started from dist/ never sees half of it, and outputs of deleted sources go.
   const next = join(root, 'dist.new');
   rmSync(next, { recursive: true, force: true });
-  run(join(root, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json', '--outDir', next);
+  if (!succeeds(join(root, 'node_modules/.bin/tsc'), '-p', 'tsconfig.build.json', '--outDir', next)) {
+    rmSync(next, { recursive: true, force: true });
+    process.exit(1);
+  }
   chmodSync(join(next, 'bin/tstrain.js'), 0o755);
   writeFileSync(join(next, '.sources'), digest);
   rmSync(dist, { recursive: true, force: true });
   renameSync(next, dist);
 }
 
-// npm links the commands of dependencies, never those of the project itself.
+// npx makes a link of its own, but one started before the first build remembers that there was no such command;
+// it then finds this one.
 const link = join(root, 'node_modules/.bin/tstrain');
 if (!existsSync(link)) {
   mkdirSync(dirname(link), { recursive: true });

@@ -60,12 +60,13 @@ function installCompiler() {
 }
 
 function installOneDnn() {
-  if (existsSync('/usr/include/oneapi/dnnl/dnnl.hpp')) return;
+  const header = '/usr/include/oneapi/dnnl/dnnl.hpp';
+  if (existsSync(header)) return;
   // A failed try is not repeated at every start: it can take as long as the network's timeouts.
   const failed = join(root, 'build/onednn-install-failed');
   const words = existsSync(failed) ? undefined : installer();
   if (words !== undefined) {
-    if (install(words, ['libdnnl-dev'])) return;
+    if (install(words, ['libdnnl-dev']) && existsSync(header)) return;
     mkdirSync(dirname(failed), { recursive: true });
     writeFileSync(failed, 'Delete this file to have the next setup try again.\n');
   }
