@@ -371,7 +371,6 @@ function check<S extends z.ZodType>(
   const result = schema.safeParse(json);
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0];
-  throw new UserError(
-    `${source}: ${prefix}${path.join('.')} is ${JSON.stringify(json[String(path[0])])}; it ${message}`,
-  );
+  const key = String(path[0]);
+  throw new UserError(`${source}: ${prefix}${key} is ${JSON.stringify(json[key])}; it ${message}`);
 }

@@ -1,0 +1,101 @@
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { bundleModules, kill, startScript } from '../../tests/child.js';
+import { lockOutputDirectory } from './lock.js';
+
+let out = '';
+beforeEach(() => {
+  out = mkdtempSync(join(tmpdir(), 'tstrain-lock-'));
+});
+afterEach(() => rmSync(out, { recursive: true }));
+
+describe('lockOutputDirectory', () => {
+  const lock = () => join(out, '.tstrain.lock');
+
+  it('makes the directory, refuses a second run of the same process, and can be taken again', async () => {
+    const directory = join(out, 'a/b');
+    const release = await lockOutputDirectory(directory);
+    expect(statSync(directory).isDirectory()).toBe(true);
+    await expect(lockOutputDirectory(directory)).rejects.toThrow(`(process ${process.pid} on `);
+    release();
+    (await lockOutputDirectory(directory))();
+  });
+
+  it('knows a process by its start time too, because pids are used again', async () => {
+    const release = await lockOutputDirectory(out);
+    const holder = JSON.parse(readFileSync(lock(), 'utf8'));
+    release();
+    writeFileSync(lock(), JSON.stringify({ ...holder, startTime: '1' }));
+    (await lockOutputDirectory(out))();
+    expect(readdirSync(out)).toEqual([]);
+  });
+
+  it('does not guess about another machine or container, and says what to do', async () => {
+    const release = await lockOutputDirectory(out);
+    const holder = JSON.parse(readFileSync(lock(), 'utf8'));
+    release();
+    for (const other of [{ namespace: 'pid:[1]' }, { boot: 'x', host: 'elsewhere' }]) {
+      writeFileSync(lock(), JSON.stringify({ ...holder, ...other }));
+      await expect(lockOutputDirectory(out)).rejects.toThrow(`if that run has ended, delete ${lock()}`);
+    }
+    writeFileSync(lock(), JSON.stringify({ ...holder, boot: 'before the restart' }));
+    (await lockOutputDirectory(out))();
+    writeFileSync(lock(), '');
+    (await lockOutputDirectory(out))();
+    expect(readdirSync(out)).toEqual([]);
+  });
+});
+
+describe('processes', () => {
+  let bundle = '';
+  beforeAll(async () => {
+    bundle = mkdtempSync(join(tmpdir(), 'tstrain-bundle-'));
+    await bundleModules([join(import.meta.dirname, 'lock.ts')], bundle);
+  });
+  afterAll(() => rmSync(bundle, { recursive: true }));
+
+  const start = (script: string) =>
+    startScript(
+      bundle,
+      `import { lockOutputDirectory } from './lock.mjs'; const out = ${JSON.stringify(out)}; ${script}`,
+    );
+
+  it('cannot lock what another holds, until that has ended', async () => {
+    const child = start(
+      "await lockOutputDirectory(out); console.log('locked'); setInterval(() => {}, 1000);",
+    );
+    await once(child.stdout!, 'data');
+    await expect(lockOutputDirectory(out)).rejects.toThrow(
+      `${out}: another run is writing here (process ${child.pid} on `,
+    );
+    await kill(child);
+    (await lockOutputDirectory(out))();
+    expect(readdirSync(out)).toEqual([]);
+  });
+
+  it('release the lock when they exit', async () => {
+    const child = start('await lockOutputDirectory(out); process.exit(0);');
+    await once(child, 'exit');
+    expect(readdirSync(out)).toEqual([]);
+  });
+
+  it('that find a dead lock at the same time do not both take it', async () => {
+    const dead = start("await lockOutputDirectory(out); console.log('locked'); setInterval(() => {}, 1000);");
+    await once(dead.stdout!, 'data');
+    await kill(dead);
+    const contenders = Array.from({ length: 4 }, () =>
+      start(`await lockOutputDirectory(out).then(
+        () => { console.log('locked'); setInterval(() => {}, 1000); },
+        () => console.log('refused'),
+      );`),
+    );
+    const answers = await Promise.all(
+      contenders.map(async (c) => String((await once(c.stdout!, 'data'))[0]).trim()),
+    );
+    expect(answers.sort()).toEqual(['locked', 'refused', 'refused', 'refused']);
+    for (const child of contenders) await kill(child);
+  });
+});

@@ -1,0 +1,217 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { UserError } from '../../errors.js';
+import { parseLlamaConfig, readLlamaConfig, toHfConfig } from './config.js';
+
+const parse = (json: unknown) => parseLlamaConfig(json, 'config.json');
+/** A config without what it was read from. */
+const shapeOf = (json: unknown) => ({ ...parse(json), raw: undefined });
+
+describe('parseLlamaConfig', () => {
+  it("has transformers' defaults", () => {
+    expect(parse({})).toEqual({
+      vocabSize: 32000,
+      hiddenSize: 4096,
+      intermediateSize: 11008,
+      numHiddenLayers: 32,
+      numAttentionHeads: 32,
+      numKeyValueHeads: 32,
+      headDim: 128,
+      maxPositionEmbeddings: 2048,
+      rmsNormEps: 1e-6,
+      initializerRange: 0.02,
+      tieWordEmbeddings: false,
+      rope: { type: 'default', theta: 10000 },
+      bosTokenId: 1,
+      eosTokenId: [2],
+      padTokenId: undefined,
+      raw: {},
+    });
+  });
+
+  it('takes null for what is not given, but for token ids as none', () => {
+    const nulls = { num_key_value_heads: null, head_dim: null, rope_scaling: null, rope_theta: null };
+    expect(shapeOf({ ...nulls, quantization_config: null, pretraining_tp: null })).toEqual(shapeOf({}));
+    expect(parse({ bos_token_id: null, eos_token_id: null, pad_token_id: null })).toMatchObject({
+      bosTokenId: undefined,
+      eosTokenId: [],
+      padTokenId: undefined,
+    });
+  });
+
+  it('takes a list of end tokens, and -1 for no padding token', () => {
+    expect(parse({ eos_token_id: [128001, 128009], pad_token_id: -1 })).toMatchObject({
+      eosTokenId: [128001, 128009],
+      padTokenId: undefined,
+    });
+    expect(parse({ pad_token_id: 0 }).padTokenId).toBe(0);
+  });
+
+  it('takes a head_dim that is not hidden_size / num_attention_heads', () => {
+    expect(parse({ hidden_size: 60, num_attention_heads: 5, head_dim: 16 }).headDim).toBe(16);
+    expect(parse({ hidden_size: 64, num_attention_heads: 5, head_dim: 16 }).headDim).toBe(16);
+  });
+
+  it.each([
+    ['linear', { type: 'linear', factor: 2 }, { type: 'linear', theta: 1e6, factor: 2 }],
+    ['dynamic', { rope_type: 'dynamic', factor: 4 }, { type: 'dynamic', theta: 1e6, factor: 4 }],
+    [
+      'llama3',
+      {
+        rope_type: 'llama3',
+        factor: 8,
+        low_freq_factor: 1,
+        high_freq_factor: 4,
+        original_max_position_embeddings: 8192,
+      },
+      {
+        type: 'llama3',
+        theta: 1e6,
+        factor: 8,
+        lowFreqFactor: 1,
+        highFreqFactor: 4,
+        originalMaxPositionEmbeddings: 8192,
+      },
+    ],
+    [
+      'yarn',
+      { rope_type: 'yarn', factor: 4, beta_fast: 16, attention_factor: 1.1, truncate: false },
+      {
+        type: 'yarn',
+        theta: 1e6,
+        factor: 4,
+        originalMaxPositionEmbeddings: 2048,
+        betaFast: 16,
+        betaSlow: 1,
+        attentionFactor: 1.1,
+        truncate: false,
+      },
+    ],
+  ])('reads %s scaling in both forms and writes it in the classic one', (_, scaling, expected) => {
+    const classic = shapeOf({ rope_theta: 1e6, rope_scaling: scaling });
+    const v5 = shapeOf({ rope_parameters: { ...scaling, rope_theta: 1e6 } });
+    expect(classic.rope).toEqual(expected);
+    expect(v5).toEqual(classic);
+    const saved = toHfConfig(parse({ rope_parameters: { ...scaling, rope_theta: 1e6 } }));
+    expect(saved).not.toHaveProperty('rope_parameters');
+    expect(saved.rope_theta).toBe(1e6);
+    expect(shapeOf(saved)).toEqual(classic);
+  });
+
+  it('prefers, as transformers does, an inner rope_theta and rope_scaling', () => {
+    expect(
+      parse({ rope_theta: 1, rope_parameters: { rope_type: 'default', rope_theta: 5 } }).rope.theta,
+    ).toBe(5);
+    expect(
+      parse({ rope_scaling: { type: 'linear', factor: 2 }, rope_parameters: { rope_type: 'default' } }).rope
+        .type,
+    ).toBe('linear');
+    expect(parse({ rope_scaling: {}, rope_parameters: { rope_type: 'linear', factor: 2 } }).rope.type).toBe(
+      'linear',
+    );
+  });
+
+  it.each([
+    [{ hidden_act: 'gelu' }, 'hidden_act is "gelu"; only silu is supported'],
+    [{ attention_bias: true }, 'attention_bias is true; projections with a bias are not supported'],
+    [{ mlp_bias: true }, 'mlp_bias is true; projections with a bias are not supported'],
+    [{ attention_dropout: 0.1 }, 'attention_dropout is 0.1; dropout is not supported'],
+    [{ pretraining_tp: 2 }, 'pretraining_tp is 2; only 1 is supported'],
+    [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor is 0.5; only 1 is supported'],
+    [
+      { quantization_config: { bits: 4 } },
+      'quantization_config is {"bits":4}; quantized weights are not supported',
+    ],
+    [{ model_type: 'mistral' }, 'model_type is "mistral"; only llama is supported'],
+    [
+      { architectures: ['MistralForCausalLM'] },
+      'architectures is ["MistralForCausalLM"]; only LlamaForCausalLM',
+    ],
+    [{ is_causal: false }, 'is_causal is false; only causal attention is supported'],
+    [
+      { rope_scaling: { rope_type: 'longrope' } },
+      'rope_scaling.rope_type is "longrope"; supported are default, linear',
+    ],
+    [{ rope_scaling: { type: 'linear' } }, 'rope_scaling.factor is missing; linear scaling needs it'],
+    [{ rope_scaling: { type: 'linear', factor: '2' } }, 'rope_scaling.factor is "2"; it must be a number'],
+    [{ rope_scaling: { type: 'dynamic', factor: 0.5 } }, 'rope_scaling.factor is 0.5; it must be at least 1'],
+    [{ rope_scaling: [2] }, 'rope_scaling is [2]; it must be an object'],
+    [
+      { rope_parameters: { rope_type: 'llama3', factor: 8, low_freq_factor: 4, high_freq_factor: 4 } },
+      'rope_parameters.high_freq_factor is 4; it must be greater than low_freq_factor (4)',
+    ],
+    [
+      { rope_parameters: { partial_rotary_factor: 0.5 } },
+      'rope_parameters.partial_rotary_factor is 0.5; only 1',
+    ],
+    [{ rope_theta: 0 }, 'rope_theta is 0; it must be greater than 0'],
+    [{ vocab_size: 0 }, 'vocab_size is 0; it must be greater than 0'],
+    [{ hidden_size: 64.5 }, 'hidden_size is 64.5; it must be a whole number'],
+    [{ num_hidden_layers: '2' }, 'num_hidden_layers is "2"; it must be a number'],
+    [{ intermediate_size: 2 ** 31 }, 'intermediate_size is 2147483648; it must be below 2^31'],
+    [{ rms_norm_eps: -1 }, 'rms_norm_eps is -1; it must be greater than 0'],
+    [{ tie_word_embeddings: 'yes' }, 'tie_word_embeddings is "yes"; it must be true or false'],
+    [{ eos_token_id: [2, -1] }, 'eos_token_id is [2,-1]; it must be a token id'],
+    [{ hidden_size: 4097 }, 'hidden_size is 4097; it must be a multiple of num_attention_heads (32)'],
+    [{ num_key_value_heads: 5 }, 'num_key_value_heads is 5; it must divide num_attention_heads (32)'],
+    [{ hidden_size: 96 }, 'head_dim is 3; it must be even'],
+    [[], 'must be an object with the keys of a LLaMA config.json'],
+  ])('refuses %j', (json, message) => {
+    const bad = () => parseLlamaConfig(json, 'run.yaml: model_config');
+    expect(bad).toThrow(UserError);
+    expect(bad).toThrow(`run.yaml: model_config: ${message}`);
+  });
+});
+
+describe('toHfConfig', () => {
+  it('keeps unknown keys and drops what is no longer true', () => {
+    const saved = toHfConfig(
+      parse({
+        my_key: 1,
+        dtype: 'bfloat16',
+        torch_dtype: 'bfloat16',
+        transformers_version: '5',
+        eos_token_id: [2, 3],
+      }),
+    );
+    expect(saved).toMatchObject({
+      my_key: 1,
+      torch_dtype: 'float32',
+      architectures: ['LlamaForCausalLM'],
+      model_type: 'llama',
+      eos_token_id: [2, 3],
+    });
+    expect(saved).not.toHaveProperty('dtype');
+    expect(saved).not.toHaveProperty('transformers_version');
+  });
+});
+
+describe('readLlamaConfig', () => {
+  it('names the file when it is missing or not JSON', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tstrain-config-'));
+    try {
+      expect(() => readLlamaConfig(directory)).toThrow(`${directory}/config.json: the file is missing`);
+      writeFileSync(join(directory, 'config.json'), '{');
+      expect(() => readLlamaConfig(directory)).toThrow(`${directory}/config.json: not JSON`);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+});
+
+const GOLDENS = join(import.meta.dirname, '../../../shared/goldens/llama');
+
+describe.skipIf(!existsSync(GOLDENS))('the configs of the reference models', () => {
+  const names = existsSync(GOLDENS)
+    ? readdirSync(GOLDENS).filter((n) => existsSync(join(GOLDENS, n, 'config.json')))
+    : [];
+
+  it.each(names)('%s is the same model in both forms, and as saved', (name) => {
+    const read = (file: string) => JSON.parse(readFileSync(join(GOLDENS, name, file), 'utf8'));
+    const classic = shapeOf(read('config.json'));
+    expect(shapeOf(read('config.v5.json'))).toEqual(classic);
+    expect(shapeOf(toHfConfig(parse(read('config.v5.json'))))).toEqual(classic);
+  });
+});
