@@ -62,7 +62,12 @@ async function train(options: TrainOptions, command: Command): Promise<void> {
   if (word !== undefined)
     command.error(`error: unknown command '${word}'; did you mean ${nearest(word, Object.keys(commands))}?`);
   if (options.config === undefined) command.help({ error: true });
-  throw new UserError(`training is not in this version (${version})`);
+  const { trainCommand } = await import('./commands/train.js');
+  process.exitCode = await trainCommand({
+    config: options.config!,
+    resume: options.resume ?? false,
+    set: options.set,
+  });
 }
 
 function collect(value: string, values: string[]): string[] {

@@ -19,9 +19,10 @@ const STATE_JSON = z.object({
   /** Optimizer steps done. */
   step: z.int().min(0),
   total_steps: z.int().min(0),
-  epoch: z.number(),
   /** Identity of the tokenised data. */
   data_hash: z.string(),
+  /** The model's config.json. */
+  model: z.record(z.string(), z.unknown()),
   /** The resolved settings of the run. */
   config: z.record(z.string(), z.unknown()),
   /** What a bit-exact continuation depends on besides the settings. */

@@ -1,0 +1,40 @@
+import { loadConfig } from '../config.js';
+import { runTraining } from '../train/run.js';
+
+export interface TrainRequest {
+  config: string;
+  resume: boolean;
+  set: readonly string[];
+}
+
+/**
+ * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM) finishes the step and saves; a second one stops at the next
+ * micro-batch. A stopped run exits with 130, as a shell expects of an interrupted command.
+ */
+export async function trainCommand({ config: file, resume, set }: TrainRequest): Promise<number> {
+  const config = loadConfig(file, set);
+  const screen = process.stdout;
+  let stop: 'after_step' | 'now' | undefined;
+  const onSignal = () => {
+    stop = stop === undefined ? 'after_step' : 'now';
+    screen.write(
+      stop === 'now'
+        ? '\nstopping at once; the work since the last checkpoint is lost\n'
+        : '\nfinishing this step, then saving; once more stops at once\n',
+    );
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  try {
+    const { end, step } = await runTraining({ file, config, resume, screen, stopRequested: () => stop });
+    if (end === 'finished') return 0;
+    const settings = set.map((s) => ` --set ${s}`).join('');
+    screen.write(
+      end === 'stopped_and_saved'
+        ? `stopped after step ${step}; go on with: tstrain --config ${file}${settings} --resume\n`
+        : `stopped in step ${step + 1}, without saving\n`,
+    );
+    return 130;
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+  }
+}

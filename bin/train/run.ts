@@ -1,0 +1,231 @@
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeMicroBatch } from '../../data/index.js';
+import { addon } from '../../engine/backend/addon.js';
+import { defaultThreads } from '../../engine/backend/threads.js';
+import {
+  checkFreeDisk,
+  listCheckpoints,
+  pruneCheckpoints,
+  writeCheckpoint,
+  writeFinalModel,
+} from '../../engine/checkpoint/directory.js';
+import { loadHfWeights, saveHfWeights } from '../../engine/checkpoint/hf_model.js';
+import { lockOutputDirectory } from '../../engine/checkpoint/lock.js';
+import { toHfConfig } from '../../engine/model/config.js';
+import { llamaLayout } from '../../engine/model/layout.js';
+import { LlamaForCausalLM } from '../../engine/model/llama.js';
+import { Gradients, Parameters } from '../../engine/model/parameters.js';
+import { AdamW } from '../../engine/optim/adamw.js';
+import { readRunState, type TrainerState, writeRunState } from '../../engine/train/checkpoint.js';
+import { evaluate, type TrainingEnd, type TrainingStep, train } from '../../engine/train/loop.js';
+import { appendMetrics, dropMetricsAfter } from '../../engine/train/metrics.js';
+import { UserError } from '../../errors.js';
+import { type RunConfig, renderConfig } from '../config.js';
+import { type PreparedRun, prepareRun } from '../prepare.js';
+import { version } from '../version.js';
+import { makeProgress } from './progress.js';
+import { checkResume, findResumePoint, type ResumePoint } from './resume.js';
+
+/** What a Hugging Face directory holds besides weights and config; copied where the run's tokenizer or model has it. */
+const COMPANIONS = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'generation_config.json',
+];
+
+export interface RunRequest {
+  /** The YAML file, for messages. */
+  file: string;
+  config: RunConfig;
+  resume: boolean;
+  /** Where lines for the user go. */
+  screen: { write(text: string): unknown; isTTY?: boolean; columns?: number };
+  /** What the user has asked for by now. */
+  stopRequested: () => 'after_step' | 'now' | undefined;
+}
+
+/** One training run from its settings to its final model in `output_dir`. */
+export async function runTraining({
+  file,
+  config,
+  resume,
+  screen,
+  stopRequested,
+}: RunRequest): Promise<TrainingEnd> {
+  const outputDir = config.output_dir;
+  const print = (line: string) => screen.write(`${line}\n`);
+  const unlock = await lockOutputDirectory(outputDir);
+  try {
+    if (!resume && listCheckpoints(outputDir).length > 0)
+      throw new UserError(
+        `${outputDir}: output_dir already has checkpoints; --resume goes on from the newest, or choose another output_dir`,
+      );
+    const from = resume ? await findResumePoint(outputDir, print) : undefined;
+    // Sums are cut up by thread: a continuation uses as many as the run did unless told otherwise.
+    addon.setThreads(config.threads ?? from?.state.machine.threads ?? defaultThreads());
+    const prepared = await prepareRun(file, config, print);
+    const machine = machineState();
+    if (from) checkResume(from, prepared, machine, print);
+    return await trainPrepared(prepared, machine, from, { screen, print, stopRequested });
+  } finally {
+    unlock();
+  }
+}
+
+async function trainPrepared(
+  prepared: PreparedRun,
+  machine: TrainerState['machine'],
+  from: ResumePoint | undefined,
+  {
+    screen,
+    print,
+    stopRequested,
+  }: Pick<RunRequest, 'screen' | 'stopRequested'> & { print: (line: string) => void },
+): Promise<TrainingEnd> {
+  const { config, training, schedule } = prepared;
+  const outputDir = config.output_dir;
+  const { totalSteps } = schedule;
+  const firstStep = from?.state.step ?? 0;
+  checkDisk(prepared, totalSteps - firstStep);
+
+  const parameters = new Parameters(prepared.model, 'cpu', prepared.precision);
+  const model = new LlamaForCausalLM(parameters);
+  const optimizer = new AdamW(parameters.layout, 'cpu', {
+    beta1: config.adam_beta1,
+    beta2: config.adam_beta2,
+    epsilon: config.adam_epsilon,
+    weightDecay: config.weight_decay,
+  });
+  const gradients = new Gradients(parameters.layout, prepared.model, 'cpu');
+  const metricsFile = join(outputDir, 'metrics.jsonl');
+
+  if (from) await readRunState(from.path, parameters, optimizer);
+  else if (config.model_name_or_path === undefined) parameters.initialize(config.seed);
+  else {
+    const unused = await loadHfWeights(config.model_name_or_path, prepared.model, parameters);
+    if (unused.length > 0) print(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
+    parameters.mastersChanged();
+  }
+  dropMetricsAfter(metricsFile, firstStep);
+  await writeFile(join(outputDir, 'run.yaml'), renderConfig(config));
+
+  print(
+    `${parameters.layout.parameters.toLocaleString('en-US')} parameters in ${prepared.precision}, ` +
+      `${machine.threads} threads, ${machine.instruction_set}, GEMM by ` +
+      `${machine.onednn ? `oneDNN ${machine.onednn}` : 'the built-in kernels (no oneDNN)'}` +
+      `${config.bf16 && machine.bf16_gemm === 'float32' ? '; this processor has no bf16 instructions: bf16 products are computed in float32' : ''}`,
+  );
+  print(
+    from
+      ? `resuming after step ${firstStep} of ${totalSteps} from ${from.path}`
+      : `${totalSteps} steps of ${config.gradient_accumulation_steps} × ${config.per_device_train_batch_size} ` +
+          `${config.packing ? 'packed rows' : 'examples'} into ${outputDir}`,
+  );
+
+  const progress = makeProgress(screen, totalSteps, firstStep);
+  const save = async (step: number) => {
+    const state: TrainerState = {
+      version: 1,
+      step,
+      total_steps: totalSteps,
+      data_hash: prepared.dataset.hash,
+      model: toHfConfig(prepared.model),
+      config: JSON.parse(JSON.stringify(config)),
+      machine,
+    };
+    const path = await writeCheckpoint(outputDir, step, async (directory) => {
+      await copyCompanions(config, directory);
+      return writeRunState(directory, parameters, optimizer, state);
+    });
+    if (config.save_total_limit !== undefined)
+      await pruneCheckpoints(outputDir, config.save_total_limit, step);
+    progress.say(`saved ${path}`);
+  };
+
+  const end = await train({
+    model,
+    gradients,
+    optimizer,
+    steps: trainingSteps(prepared, firstStep),
+    options: training,
+    hooks: {
+      log(line) {
+        appendMetrics(metricsFile, line);
+        progress.metrics(line);
+      },
+      evaluate: () => evaluate(model, evaluationBatches(prepared)),
+      save,
+      progress: progress.step,
+      stopRequested,
+    },
+  });
+  progress.end();
+
+  if (end.end === 'finished') {
+    await writeFinalModel(outputDir, async (directory) => {
+      await copyCompanions(config, directory);
+      return saveHfWeights(directory, prepared.model, parameters);
+    });
+    print(`the model is in ${outputDir}`);
+  }
+  gradients.dispose();
+  optimizer.dispose();
+  model.dispose();
+  return end;
+}
+
+/** The micro-batches of each step, laid end to end when it comes to them. */
+function* trainingSteps({ dataset, schedule }: PreparedRun, firstStep: number): Generator<TrainingStep> {
+  for (const { microBatches, ...step } of schedule.steps(firstStep))
+    yield { ...step, batches: microBatches.map((examples) => makeMicroBatch(dataset, examples)) };
+}
+
+function* evaluationBatches({ evalDataset, config }: PreparedRun) {
+  const size = config.per_device_eval_batch_size;
+  for (let at = 0; at < evalDataset!.length; at += size) {
+    const examples = Array.from({ length: Math.min(size, evalDataset!.length - at) }, (_, i) => at + i);
+    yield makeMicroBatch(evalDataset!, examples);
+  }
+}
+
+/** Tokenizer files from the tokenizer's directory, generation_config.json from the model's. */
+async function copyCompanions(config: RunConfig, directory: string): Promise<void> {
+  for (const name of COMPANIONS)
+    for (const source of [config.tokenizer_name_or_path, config.model_name_or_path]) {
+      if (source === undefined || !existsSync(join(source, name))) continue;
+      await mkdir(directory, { recursive: true });
+      await copyFile(join(source, name), join(directory, name));
+      break;
+    }
+}
+
+/** Weights and two moments a checkpoint, weights for the final model, and one checkpoint aside while it is written. */
+function checkDisk({ model, config, training }: PreparedRun, steps: number): void {
+  const weights = 4 * llamaLayout(model).parameters;
+  let checkpoints = 0;
+  if (training.saveEvery !== 'no') {
+    const saves =
+      training.saveEvery === 'epoch'
+        ? Math.ceil(config.num_train_epochs)
+        : Math.floor(steps / training.saveEvery);
+    checkpoints = Math.min(saves, (config.save_total_limit ?? saves) + 1);
+  }
+  checkFreeDisk(config.output_dir, weights * (1 + 3 * checkpoints));
+}
+
+function machineState(): TrainerState['machine'] {
+  const { threads, instructionSet, bf16Gemm, onednn } = addon.info();
+  return {
+    threads,
+    instruction_set: instructionSet,
+    bf16_gemm: bf16Gemm,
+    onednn,
+    tstrain: version,
+    node: process.version,
+  };
+}
