@@ -1,0 +1,82 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UserError } from '../../errors.js';
+import { addon } from '../backend/addon.js';
+import type { LlamaForCausalLM } from '../model/llama.js';
+import { loadModel } from '../model/load.js';
+import { generate } from './generate.js';
+
+let model: LlamaForCausalLM;
+beforeAll(async () => {
+  ({ model } = await loadModel(join(import.meta.dirname, '../../tests/fixtures/checkpoint/sharded')));
+});
+afterAll(() => model.dispose());
+
+const PROMPT = [1, 40, 41, 42];
+
+/** Greedy decoding by the full forward pass, one pass a token. */
+function greedyByFullForward(count: number): number[] {
+  const ids = [...PROMPT];
+  for (let i = 0; i < count; i++) {
+    const logits = model.logits({
+      ids: Int32Array.from(ids),
+      targets: Int32Array.from(ids, () => -100),
+      documentOffsets: Int32Array.of(0, ids.length),
+    });
+    const { vocabSize } = model.parameters.config;
+    const last = logits.floats().subarray((ids.length - 1) * vocabSize);
+    logits.dispose();
+    ids.push(last.indexOf(Math.max(...last)));
+  }
+  return ids.slice(PROMPT.length);
+}
+
+describe('generate', () => {
+  it('chooses greedily what the full forward pass would, and tells each id at once', () => {
+    const told: number[] = [];
+    const { ids } = generate(model, PROMPT, { maxNewTokens: 20, onToken: (id) => told.push(id) });
+    expect(ids).toEqual(greedyByFullForward(20));
+    expect(told).toEqual(ids);
+  });
+
+  it('stops behind the first EOS, which is the last id', () => {
+    const all = generate(model, PROMPT, { maxNewTokens: 20 }).ids;
+    const eos = all[7];
+    const end = all.indexOf(eos) + 1;
+    expect(generate(model, PROMPT, { maxNewTokens: 20, eosTokenIds: [9999, eos] }).ids).toEqual(
+      all.slice(0, end),
+    );
+  });
+
+  it('draws by the seed', () => {
+    const sample = (seed: number) =>
+      generate(model, PROMPT, { maxNewTokens: 12, sampling: { temperature: 1.5, seed } }).ids;
+    expect(sample(1)).toEqual(sample(1));
+    expect(sample(1)).not.toEqual(sample(2));
+  });
+
+  it('penalises the ids of the prompt and its own', () => {
+    const { ids } = generate(model, PROMPT, { maxNewTokens: 40, sampling: { repetitionPenalty: 1000 } });
+    expect(new Set([...PROMPT, ...ids]).size).toBe(PROMPT.length + 40);
+  });
+
+  it('keeps no memory, whatever happens', () => {
+    const { heapBytes, arenaInUse } = addon.stats('cpu');
+    generate(model, PROMPT, { maxNewTokens: 3 });
+    const stop = () => {
+      throw new Error('stop');
+    };
+    expect(() => generate(model, PROMPT, { maxNewTokens: 3, onToken: stop })).toThrow('stop');
+    expect(addon.stats('cpu')).toMatchObject({ heapBytes, arenaInUse });
+  });
+
+  it.each([
+    [[], 'the prompt is empty: a model needs at least one id to go on from'],
+    [[1, 260], "the prompt's id 260 (number 2 of 2) is outside the model's vocabulary of 260 (ids 0 to 259)"],
+    [[1.5], "the prompt's id 1.5 (number 1 of 1) is outside the model's vocabulary of 260 (ids 0 to 259)"],
+  ])('refuses the prompt %j', (ids, message) => {
+    const run = () => generate(model, ids, { maxNewTokens: 1 });
+    expect(run).toThrow(UserError);
+    expect(run).toThrow(message);
+  });
+});

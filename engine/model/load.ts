@@ -1,0 +1,26 @@
+import type { DeviceName } from '../backend/addon.js';
+import { loadHfWeights } from '../checkpoint/hf_model.js';
+import { readLlamaConfig } from './config.js';
+import { LlamaForCausalLM } from './llama.js';
+import { Parameters, type Precision } from './parameters.js';
+
+/**
+ * The model of a Hugging Face directory (`config.json` and safetensors), to be disposed by the caller. `unused`
+ * names the tensors of its files that a LLaMA has no use for.
+ * @throws UserError naming file and key or tensor, as readLlamaConfig and loadHfWeights do
+ */
+export async function loadModel(
+  directory: string,
+  { precision = 'fp32', device = 'cpu' }: { precision?: Precision; device?: DeviceName } = {},
+): Promise<{ model: LlamaForCausalLM; unused: string[] }> {
+  const config = readLlamaConfig(directory);
+  const parameters = new Parameters(config, device, precision);
+  try {
+    const unused = await loadHfWeights(directory, config, parameters);
+    parameters.mastersChanged();
+    return { model: new LlamaForCausalLM(parameters), unused };
+  } catch (error) {
+    parameters.dispose();
+    throw error;
+  }
+}
