@@ -46,8 +46,8 @@ Arena::~Arena() {
   if (base_) munmap(base_, size_t(reserved_));
 }
 
-i64 Arena::allocate(i64 bytes) {
-  bytes = rounded(bytes);
+i64 Arena::allocate(i64 wanted) {
+  i64 bytes = rounded(wanted);
   i64 offset;
   auto best = free_by_size_.lower_bound({bytes, 0});
   if (best != free_by_size_.end()) {
@@ -75,7 +75,10 @@ i64 Arena::allocate(i64 bytes) {
     if (top_ > high_water_) high_water_ = top_;
   }
   in_use_ += bytes;
-  if (base_) TSTRAIN_UNPOISON(at(offset), size_t(bytes));
+  if (base_) {
+    TSTRAIN_POISON(at(offset), size_t(bytes));
+    TSTRAIN_UNPOISON(at(offset), size_t(wanted));
+  }
   return offset;
 }
 

@@ -97,11 +97,33 @@
   /* y = a·x + b·z (z optional); y may be x or z. */                                                               \
   OP(axpby, (Out y, In x, In z, i64 n, f64 a, f64 b),                                                              \
      need(y, n, floats), need(x, n, floats), optional(z, n, floats), cost(0, 0))                                   \
-  /* y = x with y's type (float32, bfloat16, int32; bfloat16 rounds to nearest even). */                           \
+  /* y = x with y's type: bfloat16 rounds to nearest even, int32 drops the fraction, uint8 (a truth value) is x ≠ 0. */ \
   OP(cast, (Out y, In x, i64 n), need(y, n, numbers), need(x, n, numbers), cost(0, 0))                             \
   OP(fill, (Out y, i64 n, f64 value), need(y, n, numbers), cost(0, 0))                                             \
   /* y[i] ~ N(0, std²), a function of (seed, stream, i) alone. */                                                  \
-  OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, f64 std), need(y, n, f32s), cost(0, 0))
+  OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, f64 std), need(y, n, f32s), cost(0, 0))                     \
+  /* TF.js's elementwise kernels of two tensors: y, dense [d0, d1, d2, d3], = a ∘ b, each read through strides in   \
+     elements (0 repeats a value). op: 0 a+b, 1 a−b, 2 a·b, 3 a/b, 4 max, 5 min, 6 (a−b)²; with y uint8: 7 =, 8 ≠,  \
+     9 <, 10 ≤, 11 >, 12 ≥. */                                                                                     \
+  OP(binary,                                                                                                       \
+     (Out y, In a, In b, i64 op, i64 d0, i64 d1, i64 d2, i64 d3, i64 a0, i64 a1, i64 a2, i64 a3, i64 b0, i64 b1,   \
+      i64 b2, i64 b3),                                                                                             \
+     need(y, strided_extent(0, d0, d1, d2, d3, d1 * d2 * d3, d2 * d3, d3, 1), f32s | i32s | u8s),                  \
+     need(a, strided_extent(0, d0, d1, d2, d3, a0, a1, a2, a3), f32s | i32s),                                      \
+     need(b, strided_extent(0, d0, d1, d2, d3, b0, b1, b2, b3), f32s | i32s), same_type(a, b), cost(0, 0))         \
+  /* And of one: op 0 −x, 1 |x|, 2 x², 3 √x, 4 1/√x, 5 1/x, 6 eˣ, 7 ln x, 8 1/(1+e⁻ˣ), 9 tanh x. */                \
+  OP(unary, (Out y, In x, i64 op, i64 n), need(y, n, f32s), need(x, n, f32s), cost(0, 0))                          \
+  /* y [outer, inner] of x [outer, n, inner]: op 0 sum, 1 mean, 2 max, 3 min over n. Sums of float32 in float64. */ \
+  OP(reduce_axis, (Out y, In x, i64 op, i64 outer, i64 n, i64 inner),                                              \
+     need(y, outer * inner, f32s | i32s), need(x, outer * n * inner, f32s | i32s), same_type(y, x), cost(0, 0))    \
+  /* y[y_offset + i·ys] = x[x_offset + i·xs] for each index i of [d0, d1, d2, d3]: transposes, slices, concats. */  \
+  OP(copy_strided,                                                                                                 \
+     (Out y, In x, i64 y_offset, i64 x_offset, i64 d0, i64 d1, i64 d2, i64 d3, i64 y0, i64 y1, i64 y2, i64 y3,     \
+      i64 x0, i64 x1, i64 x2, i64 x3),                                                                             \
+     need(y, strided_extent(y_offset, d0, d1, d2, d3, y0, y1, y2, y3), numbers),                                   \
+     need(x, strided_extent(x_offset, d0, d1, d2, d3, x0, x1, x2, x3), numbers), same_type(y, x), cost(0, 0))      \
+  /* Rows of probabilities: exp(x − max) / Σ. */                                                                   \
+  OP(softmax, (Out y, In x, i64 rows, i64 dim), need(y, rows * dim, f32s), need(x, rows * dim, f32s), cost(0, 0))
 
 namespace tstrain {
 
@@ -134,6 +156,12 @@ struct Cost {
   f64 flops;
   i64 workspace;
 };
+
+// The elements that indices of [d0, d1, d2, d3] reach through strides, from 0 on.
+inline i64 strided_extent(i64 offset, i64 d0, i64 d1, i64 d2, i64 d3, i64 s0, i64 s1, i64 s2, i64 s3) {
+  if (d0 == 0 || d1 == 0 || d2 == 0 || d3 == 0) return 0;
+  return offset + (d0 - 1) * s0 + (d1 - 1) * s1 + (d2 - 1) * s2 + (d3 - 1) * s3 + 1;
+}
 
 i64 gemm_workspace(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate);
 i64 attention_forward_workspace(i64 max_k, i64 head_dim);

@@ -3,6 +3,8 @@
 //
 // One task is one key/value head of one document, with all its query heads: its keys are laid out once, and no two
 // tasks write the same gradient, so no result depends on the thread count.
+#include <algorithm>
+
 #include "attention_scratch.h"
 #include "gemm_tile.h"
 #include "kernels.h"
@@ -161,6 +163,7 @@ void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 l
 }
 
 Sizes sizes(const char* op, i64 heads, i64 kv_heads, i64 head_dim) {
+  if (head_dim < 1) throw OpError(std::string(op) + ": head_dim is 0");
   if (kv_heads < 1 || heads % kv_heads)
     throw OpError(std::string(op) + ": " + std::to_string(heads) + " heads cannot share " + std::to_string(kv_heads) + " key/value heads");
   return {heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
@@ -182,7 +185,10 @@ void attention_forward(const Context& context, Out out, Out lse, In q, In k, In 
   const char* op = "attention_forward";
   Sizes z = sizes(op, heads, kv_heads, head_dim);
   const auto *qo = q_offsets.as<std::int32_t>(), *ko = k_offsets.as<std::int32_t>();
-  i64 key_rows = k.numel < kv_heads * head_dim ? 0 : (k.numel - kv_heads * head_dim) / kv_stride + 1;
+  if (q_stride < heads * head_dim || kv_stride < kv_heads * head_dim)
+    throw OpError("attention_forward: rows of " + std::to_string(q_stride) + " and " + std::to_string(kv_stride) +
+                  " elements cannot hold the heads");
+  i64 key_rows = (std::min(k.numel, v.numel) - kv_heads * head_dim) / kv_stride + 1;
   check_offsets(op, "q_offsets", qo, documents, tokens, max_q);
   check_offsets(op, "k_offsets", ko, documents, key_rows, max_k);
   for (i64 j = 0; j < documents; j++)

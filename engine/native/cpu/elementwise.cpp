@@ -28,7 +28,10 @@ void axpby(const Context&, Out y, In x, In z, i64 n, f64 a, f64 b) {
 
 namespace {
 inline float load(const std::int32_t* p) { return float(*p); }
-inline void store(std::int32_t* p, float x) { *p = std::int32_t(x); }
+inline float load(const std::uint8_t* p) { return float(*p); }
+// As JavaScript does it: the fraction goes, what is too large wraps around, what is no number becomes 0.
+inline void store(std::int32_t* p, float x) { *p = std::fabs(x) < 9.2e18f ? std::int32_t(std::int64_t(x)) : 0; }
+inline void store(std::uint8_t* p, float x) { *p = x != 0; }
 using TSTRAIN_ISA::load;
 using TSTRAIN_ISA::store;
 
@@ -38,6 +41,7 @@ void with_number_type(const char* op, DType t, F&& f) {
     case DType::f32: return f(static_cast<float*>(nullptr));
     case DType::bf16: return f(static_cast<bf16*>(nullptr));
     case DType::i32: return f(static_cast<std::int32_t*>(nullptr));
+    case DType::u8: return f(static_cast<std::uint8_t*>(nullptr));
     default: throw OpError(std::string(op) + ": not for " + name_of(t));
   }
 }
@@ -75,9 +79,12 @@ void fill(const Context&, Out y, i64 n, f64 value) {
   }
   with_number_type("fill", y.dtype, [&](auto* ty) {
     using Y = std::remove_pointer_t<decltype(ty)>;
-    Y* yp = y.as<Y>();
+    Y *yp = y.as<Y>(), element;
+    // An int32 need not fit a float.
+    if constexpr (std::is_same_v<Y, std::int32_t>) element = std::int32_t(value);
+    else store(&element, float(value));
 #pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
-    for (i64 i = 0; i < n; i++) store(yp + i, float(value));
+    for (i64 i = 0; i < n; i++) yp[i] = element;
   });
 }
 

@@ -3,6 +3,8 @@
 #include "select.h"
 
 #ifdef TSTRAIN_ONEDNN
+#include <cstdlib>
+#include <cstring>
 #include <list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
@@ -109,8 +111,8 @@ const Product& product(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, boo
 // sgemm needs no primitive per shape. For bfloat16 oneDNN is asked only where the processor multiplies it; its
 // reference code elsewhere is slower than widening to float32 (gemm.cpp).
 bool onednn_takes(DType, DType ab) {
-  static const bool bf16_in_hardware = bf16_gemm_path()[0] == 'a';
-  return ab == DType::f32 || bf16_in_hardware;
+  static const bool used = onednn_version()[0], bf16_in_hardware = bf16_gemm_path()[0] == 'a';
+  return used && (ab == DType::f32 || bf16_in_hardware);
 }
 
 i64 onednn_gemm_scratch(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
@@ -137,6 +139,8 @@ bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool tran
 
 const char* onednn_version() {
   static const std::string text = [] {
+    const char* wanted = std::getenv("TSTRAIN_ONEDNN");
+    if (wanted && !std::strcmp(wanted, "0")) return std::string();
     auto v = dnnl::version();
     return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
   }();

@@ -36,11 +36,12 @@ void forward(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* 
 template <class T>
 void backward(T* dx, float* dw, float* partial, const T* dy, const T* x, const T* w, const float* rstd,
               const T* dresidual, i64 rows, i64 dim) {
-  int threads = rows * dim >= kParallelFrom ? thread_count() : 1;
-  if (dw) std::memset(partial, 0, size_t(threads) * size_t(dim) * sizeof(float));
-#pragma omp parallel num_threads(threads)
+  int wanted = rows * dim >= kParallelFrom ? thread_count() : 1;
+  if (dw) std::memset(partial, 0, size_t(wanted) * size_t(dim) * sizeof(float));
+#pragma omp parallel num_threads(wanted)
   {
-    i64 t = omp_get_thread_num();
+    // OpenMP may grant fewer threads than were asked for (OMP_THREAD_LIMIT).
+    i64 t = omp_get_thread_num(), threads = omp_get_num_threads();
     float* mine = partial + t * dim;
     for (i64 r = rows * t / threads; r < rows * (t + 1) / threads; r++) {
       const T *xr = x + r * dim, *dyr = dy + r * dim;
@@ -65,7 +66,7 @@ void backward(T* dx, float* dw, float* partial, const T* dy, const T* x, const T
     }
   }
   if (!dw) return;
-  for (int t = 0; t < threads; t++)
+  for (int t = 0; t < wanted; t++)
 #pragma omp simd
     for (i64 i = 0; i < dim; i++) dw[i] += partial[t * dim + i];
 }

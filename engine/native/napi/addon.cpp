@@ -127,7 +127,7 @@ f64 view(i64 handle, i64 offset, i64 numel) {
 
 constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
 constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
-                   floats = f32s | bf16s, numbers = floats | i32s | f64s | bit(DType::u8);
+                   u8s = bit(DType::u8), floats = f32s | bf16s, numbers = floats | i32s | f64s | u8s;
 
 template <class T>
 void check(const T& t, i64 numel, unsigned types, const char* op, const char* argument) {

@@ -1,0 +1,40 @@
+#include "kernels.h"
+#include "simd.h"
+
+namespace tstrain::TSTRAIN_ISA {
+
+namespace {
+
+template <class F>
+void each(Out y, In x, i64 n, F f) {
+  float* to = y.as<float>();
+  const float* from = x.as<float>();
+#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
+  for (i64 i = 0; i < n; i++) to[i] = f(from[i]);
+}
+
+// exp_float stops short of both ends of the range; the square of the half reaches infinity and the denormals.
+inline float full_exp(float x) {
+  float half = exp_float(0.5f * x);
+  return half * half;
+}
+
+}  // namespace
+
+void unary(const Context&, Out y, In x, i64 op, i64 n) {
+  switch (op) {
+    case 0: return each(y, x, n, [](float v) { return -v; });
+    case 1: return each(y, x, n, [](float v) { return std::fabs(v); });
+    case 2: return each(y, x, n, [](float v) { return v * v; });
+    case 3: return each(y, x, n, [](float v) { return std::sqrt(v); });
+    case 4: return each(y, x, n, [](float v) { return 1 / std::sqrt(v); });
+    case 5: return each(y, x, n, [](float v) { return 1 / v; });
+    case 6: return each(y, x, n, [](float v) { return full_exp(v); });
+    case 7: return each(y, x, n, [](float v) { return std::log(v); });
+    case 8: return each(y, x, n, [](float v) { return 1 / (1 + full_exp(-v)); });
+    case 9: return each(y, x, n, [](float v) { return std::tanh(v); });
+    default: throw OpError("unary: no operation " + std::to_string(op));
+  }
+}
+
+}  // namespace tstrain::TSTRAIN_ISA
