@@ -180,6 +180,7 @@ async function writeAside(
   place: (aside: string) => Promise<void>,
 ): Promise<void> {
   const aside = join(outputDir, `.tmp-${name}-${process.pid}`);
+  await rm(aside, { recursive: true, force: true });
   await mkdir(aside, { recursive: true });
   try {
     const known = new Map((await write(aside))?.map((digest) => [digest.file, digest]));

@@ -204,6 +204,18 @@ describe('SafetensorsFile', () => {
     tensor.dispose();
   });
 
+  it('does not fill a tensor in part', async () => {
+    const tensor = NativeTensor.from('cpu', new Float32Array(3));
+    const target = NativeTensor.from('cpu', new Float32Array(4));
+    await writeSafetensors(path, [{ name: 'w', tensor }]);
+    const file = SafetensorsFile.open(path);
+    await expect(file.readInto('w', target)).rejects.toThrow(`${path}: w has 3 elements, expected are 4`);
+    await expect(file.readInto('v', target)).rejects.toThrow(`${path}: has no tensor v`);
+    file.close();
+    tensor.dispose();
+    target.dispose();
+  });
+
   it('rounds float64, and refuses one beyond float32', async () => {
     const tensor = NativeTensor.onHeap('cpu', 'float64', [2]);
     const target = NativeTensor.onHeap('cpu', 'float32', [2]);

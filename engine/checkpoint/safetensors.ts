@@ -88,17 +88,18 @@ export class SafetensorsFile {
   async readFloats(name: string, take: (values: Float32Array, elementOffset: number) => void): Promise<void> {
     const entry = this.tensors.get(name);
     if (!entry) throw new UserError(`${this.path}: has no tensor ${name}`);
-    const convert = FLOAT_CONVERSIONS[entry.dtype];
-    if (!convert)
+    const toFloats = TO_FLOATS[entry.dtype];
+    if (!toFloats)
       throw new UserError(
         `${this.path}: ${name} is ${entry.dtype}; weights must be floating point (F32, F16, BF16 or F64)`,
       );
     const width = DTYPE_BYTES[entry.dtype];
     const staging = new ArrayBuffer(Math.min(entry.bytes, STAGING_BYTES));
+    const converted = new Float32Array(entry.dtype === 'F32' ? 0 : staging.byteLength / width);
     for (let done = 0; done < entry.bytes; ) {
       const piece = new Uint8Array(staging, 0, Math.min(staging.byteLength, entry.bytes - done));
       await this.fill(piece, entry.position + done);
-      const values = convert(staging, piece.length / width);
+      const values = toFloats(staging, piece.length / width, converted);
       const bad = firstNotFinite(values);
       if (bad >= 0)
         throw new UserError(
@@ -112,6 +113,10 @@ export class SafetensorsFile {
 
   /** readFloats() into a native tensor of the same number of elements, float32 or bfloat16 (rounded). */
   async readInto(name: string, target: NativeTensor): Promise<void> {
+    const entry = this.tensors.get(name);
+    const size = entry && entry.bytes / DTYPE_BYTES[entry.dtype];
+    if (size !== undefined && size !== target.size)
+      throw new UserError(`${this.path}: ${name} has ${size} elements, expected are ${target.size}`);
     await this.readFloats(name, (values, elementOffset) => target.write(values, elementOffset));
   }
 
@@ -124,20 +129,24 @@ export class SafetensorsFile {
   }
 }
 
-/** `count` elements at the start of the staging buffer as float32. */
-const FLOAT_CONVERSIONS: Partial<
-  Record<SafetensorsDType, (staging: ArrayBuffer, count: number) => Float32Array>
-> = {
-  F32: (staging, count) => new Float32Array(staging, 0, count),
-  F64: (staging, count) => Float32Array.from(new Float64Array(staging, 0, count)),
-  BF16: (staging, count) => {
-    const values = new Float32Array(count);
-    widenBfloat16(new Uint16Array(staging, 0, count), values);
+/** The first `count` elements of `from` as float32: float32 where they are, others converted into `to`. */
+type ToFloats = (from: ArrayBuffer, count: number, to: Float32Array) => Float32Array;
+
+const TO_FLOATS: Partial<Record<SafetensorsDType, ToFloats>> = {
+  F32: (from, count) => new Float32Array(from, 0, count),
+  F64: (from, count, to) => {
+    const values = to.subarray(0, count);
+    values.set(new Float64Array(from, 0, count));
     return values;
   },
-  F16: (staging, count) => {
-    const values = new Float32Array(count);
-    widenFloat16(new Uint16Array(staging, 0, count), values);
+  BF16: (from, count, to) => {
+    const values = to.subarray(0, count);
+    widenBfloat16(new Uint16Array(from, 0, count), values);
+    return values;
+  },
+  F16: (from, count, to) => {
+    const values = to.subarray(0, count);
+    widenFloat16(new Uint16Array(from, 0, count), values);
     return values;
   },
 };
@@ -160,13 +169,14 @@ export function readSafetensors(path: string): Map<string, HostTensor> {
     for (const { name, dtype, shape, position, bytes } of readHeader(path, fd).tensors.values()) {
       const data = new ArrayBuffer(bytes);
       readSync(fd, new Uint8Array(data), 0, bytes, position);
-      const convert = FLOAT_CONVERSIONS[dtype];
-      if (!convert && dtype !== 'I32')
+      const count = bytes / DTYPE_BYTES[dtype];
+      const toFloats = TO_FLOATS[dtype];
+      if (!toFloats && dtype !== 'I32')
         throw new UserError(`${path}: ${name} is ${dtype}, which is not read here`);
       host.set(name, {
         dtype,
         shape,
-        data: convert ? convert(data, bytes / DTYPE_BYTES[dtype]) : new Int32Array(data),
+        data: toFloats ? toFloats(data, count, new Float32Array(count)) : new Int32Array(data),
       });
     }
     return host;
