@@ -1,0 +1,33 @@
+// The closing line of .ci/run: `N passed, N failed, N skipped`, of `npm test` and TF.js's own specs together.
+// The op cases under the sanitizers are a part of `npm test` run a second time, so they are not counted again.
+import { existsSync, readFileSync } from 'node:fs';
+
+const [testsFile, conformanceFile] = process.argv.slice(2);
+const total = { passed: 0, failed: 0, skipped: 0 };
+const missing = [];
+
+if (existsSync(testsFile)) {
+  const tests = JSON.parse(readFileSync(testsFile, 'utf8'));
+  total.passed += tests.numPassedTests;
+  total.failed += tests.numFailedTests;
+  total.skipped += tests.numPendingTests + tests.numTodoTests;
+  // A file that fails before its first test has none to count.
+  for (const { status, assertionResults } of tests.testResults)
+    if (status === 'failed' && !assertionResults.some((result) => result.status === 'failed')) total.failed++;
+} else missing.push('npm test');
+
+const specs = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(
+  existsSync(conformanceFile) ? readFileSync(conformanceFile, 'utf8') : '',
+);
+if (specs !== null) {
+  const [passed, failed, skipped] = specs.slice(1).map(Number);
+  total.passed += passed;
+  total.failed += failed;
+  total.skipped += skipped;
+} else missing.push("TF.js's own specs");
+
+for (const name of missing) console.log(`${name}: ended without a result`);
+console.log(
+  `${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ''}`,
+);
+process.exit(missing.length > 0 ? 1 : 0);
