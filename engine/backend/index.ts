@@ -8,8 +8,7 @@ import {
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
 import { fallback, type KernelArguments } from './fallback.js';
-import type { NativeKernel } from './kernels/kernel.js';
-import { reshapeKernels } from './kernels/reshape.js';
+import { nativeKernels } from './kernels/index.js';
 import { BACKEND, NativeBackend, type NumericType } from './native_backend.js';
 import type { NativeTensor } from './native_tensor.js';
 
@@ -21,11 +20,6 @@ const PRIORITY = 2;
 export type { KernelArguments } from './fallback.js';
 export { fallbackCounts } from './fallback.js';
 export { BACKEND, NativeBackend, type NumericType } from './native_backend.js';
-
-/** The kernels that have a native form. */
-const nativeKernels: Record<string, NativeKernel> = {
-  ...reshapeKernels,
-};
 
 function register(): void {
   if (!registerBackend(BACKEND, () => new NativeBackend(), PRIORITY)) return;

@@ -70,7 +70,7 @@
      need(gate_up, 2 * rows * dim, floats), same_type(dy, gate_up), same_type(dgate_up, gate_up), cost(0, 0))      \
   /* y[i] = table[ids[i]]: the embedding, and the choice of labelled rows. Ids must lie in 0…table_rows−1. */      \
   OP(gather_rows, (Out y, In table, In ids, i64 rows, i64 dim, i64 table_rows),                                    \
-     need(y, rows * dim, floats), need(table, table_rows * dim, floats), need(ids, rows, i32s),                    \
+     need(y, rows * dim, numbers), need(table, table_rows * dim, numbers), need(ids, rows, i32s),                  \
      same_type(y, table), cost(0, 0))                                                                              \
   /* table[ids[i]] += dy[i], in the order of i. */                                                                 \
   OP(scatter_add_rows, (Out table, In dy, In ids, i64 rows, i64 dim, i64 table_rows),                              \
@@ -103,18 +103,18 @@
   /* y[i] ~ N(0, std²), a function of (seed, stream, i) alone. */                                                  \
   OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, f64 std), need(y, n, f32s), cost(0, 0))                     \
   /* TF.js's elementwise kernels of two tensors: y, dense [d0, d1, d2, d3], = a ∘ b, each read through strides in   \
-     elements (0 repeats a value). op: 0 a+b, 1 a−b, 2 a·b, 3 a/b, 4 max, 5 min, 6 (a−b)²; with y uint8: 7 =, 8 ≠,  \
+     elements (0 repeats a value). code: 0 a+b, 1 a−b, 2 a·b, 3 a/b, 4 max, 5 min, 6 (a−b)²; with y uint8: 7 =, 8 ≠,  \
      9 <, 10 ≤, 11 >, 12 ≥. */                                                                                     \
   OP(binary,                                                                                                       \
-     (Out y, In a, In b, i64 op, i64 d0, i64 d1, i64 d2, i64 d3, i64 a0, i64 a1, i64 a2, i64 a3, i64 b0, i64 b1,   \
+     (Out y, In a, In b, i64 code, i64 d0, i64 d1, i64 d2, i64 d3, i64 a0, i64 a1, i64 a2, i64 a3, i64 b0, i64 b1,   \
       i64 b2, i64 b3),                                                                                             \
      need(y, strided_extent(0, d0, d1, d2, d3, d1 * d2 * d3, d2 * d3, d3, 1), f32s | i32s | u8s),                  \
      need(a, strided_extent(0, d0, d1, d2, d3, a0, a1, a2, a3), f32s | i32s),                                      \
      need(b, strided_extent(0, d0, d1, d2, d3, b0, b1, b2, b3), f32s | i32s), same_type(a, b), cost(0, 0))         \
-  /* And of one: op 0 −x, 1 |x|, 2 x², 3 √x, 4 1/√x, 5 1/x, 6 eˣ, 7 ln x, 8 1/(1+e⁻ˣ), 9 tanh x. */                \
-  OP(unary, (Out y, In x, i64 op, i64 n), need(y, n, f32s), need(x, n, f32s), cost(0, 0))                          \
-  /* y [outer, inner] of x [outer, n, inner]: op 0 sum, 1 mean, 2 max, 3 min over n. Sums of float32 in float64. */ \
-  OP(reduce_axis, (Out y, In x, i64 op, i64 outer, i64 n, i64 inner),                                              \
+  /* And of one: code 0 −x, 1 |x|, 2 x², 3 √x, 4 1/√x, 5 1/x, 6 eˣ, 7 ln x, 8 1/(1+e⁻ˣ), 9 tanh x. */                \
+  OP(unary, (Out y, In x, i64 code, i64 n), need(y, n, f32s), need(x, n, f32s), cost(0, 0))                          \
+  /* y [outer, inner] of x [outer, n, inner]: code 0 sum, 1 mean, 2 max, 3 min over n. Sums of float32 in float64. */ \
+  OP(reduce_axis, (Out y, In x, i64 code, i64 outer, i64 n, i64 inner),                                              \
      need(y, outer * inner, f32s | i32s), need(x, outer * n * inner, f32s | i32s), same_type(y, x), cost(0, 0))    \
   /* y[y_offset + i·ys] = x[x_offset + i·xs] for each index i of [d0, d1, d2, d3]: transposes, slices, concats. */  \
   OP(copy_strided,                                                                                                 \

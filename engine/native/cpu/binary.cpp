@@ -46,7 +46,7 @@ inline float subtract(float a, float b) { return a - b; }
 inline float multiply(float a, float b) { return a * b; }
 
 template <class T>
-void dispatch(Out y, In a, In b, i64 op, const i64 (&d)[4], const i64 (&as)[4], const i64 (&bs)[4]) {
+void dispatch(Out y, In a, In b, i64 code, const i64 (&d)[4], const i64 (&as)[4], const i64 (&bs)[4]) {
   auto arithmetic = [&](auto f) {
     if (y.dtype != a.dtype) throw OpError("binary: y has another type than its operands");
     strided(y.as<T>(), a.as<T>(), b.as<T>(), d, as, bs, f);
@@ -55,7 +55,7 @@ void dispatch(Out y, In a, In b, i64 op, const i64 (&d)[4], const i64 (&as)[4], 
     if (y.dtype != DType::u8) throw OpError("binary: y of a comparison is uint8");
     strided(y.as<std::uint8_t>(), a.as<T>(), b.as<T>(), d, as, bs, f);
   };
-  switch (op) {
+  switch (code) {
     case 0: return arithmetic([](T p, T q) { return add(p, q); });
     case 1: return arithmetic([](T p, T q) { return subtract(p, q); });
     case 2: return arithmetic([](T p, T q) { return multiply(p, q); });
@@ -72,17 +72,17 @@ void dispatch(Out y, In a, In b, i64 op, const i64 (&d)[4], const i64 (&as)[4], 
     case 10: return comparison([](T p, T q) { return p <= q; });
     case 11: return comparison([](T p, T q) { return p > q; });
     case 12: return comparison([](T p, T q) { return p >= q; });
-    default: throw OpError("binary: no operation " + std::to_string(op));
+    default: throw OpError("binary: no operation " + std::to_string(code));
   }
 }
 
 }  // namespace
 
-void binary(const Context&, Out y, In a, In b, i64 op, i64 d0, i64 d1, i64 d2, i64 d3, i64 a0, i64 a1, i64 a2, i64 a3,
+void binary(const Context&, Out y, In a, In b, i64 code, i64 d0, i64 d1, i64 d2, i64 d3, i64 a0, i64 a1, i64 a2, i64 a3,
             i64 b0, i64 b1, i64 b2, i64 b3) {
   const i64 d[4] = {d0, d1, d2, d3}, as[4] = {a0, a1, a2, a3}, bs[4] = {b0, b1, b2, b3};
-  if (a.dtype == DType::i32) dispatch<std::int32_t>(y, a, b, op, d, as, bs);
-  else dispatch<float>(y, a, b, op, d, as, bs);
+  if (a.dtype == DType::i32) dispatch<std::int32_t>(y, a, b, code, d, as, bs);
+  else dispatch<float>(y, a, b, code, d, as, bs);
 }
 
 }  // namespace tstrain::TSTRAIN_ISA

@@ -21,8 +21,8 @@ inline float full_exp(float x) {
 
 }  // namespace
 
-void unary(const Context&, Out y, In x, i64 op, i64 n) {
-  switch (op) {
+void unary(const Context&, Out y, In x, i64 code, i64 n) {
+  switch (code) {
     case 0: return each(y, x, n, [](float v) { return -v; });
     case 1: return each(y, x, n, [](float v) { return std::fabs(v); });
     case 2: return each(y, x, n, [](float v) { return v * v; });
@@ -33,7 +33,7 @@ void unary(const Context&, Out y, In x, i64 op, i64 n) {
     case 7: return each(y, x, n, [](float v) { return std::log(v); });
     case 8: return each(y, x, n, [](float v) { return 1 / (1 + full_exp(-v)); });
     case 9: return each(y, x, n, [](float v) { return std::tanh(v); });
-    default: throw OpError("unary: no operation " + std::to_string(op));
+    default: throw OpError("unary: no operation " + std::to_string(code));
   }
 }
 
