@@ -15,8 +15,14 @@ interface TrainOptions {
  */
 const commands: Record<string, { summary: string; load?: () => Promise<Command> }> = {
   plan: { summary: 'memory by part, FLOPs, tokens and steps of a run, before it starts' },
-  score: { summary: 'the loss of given rows' },
-  generate: { summary: 'text from a model' },
+  score: {
+    summary: 'the loss of given rows',
+    load: async () => (await import('./commands/score.js')).scoreCommand(),
+  },
+  generate: {
+    summary: 'text from a model',
+    load: async () => (await import('./commands/generate.js')).generateCommand(),
+  },
   tokenize: {
     summary: 'texts to token ids, or ids to texts, a line at a time',
     load: async () => (await import('./commands/tokenize.js')).tokenizeCommand(),

@@ -8,6 +8,9 @@ import type { Precision } from '../model/parameters.js';
 import { RopeTables } from '../model/rope_tables.js';
 import { Decoder } from './decoder.js';
 
+// One thread: two would wait for each other's slices of time where test files run side by side.
+addon.setThreads(1);
+
 const fixtures = join(import.meta.dirname, '../../tests/fixtures/llama');
 
 // Only GEMMs sum differently: their number of rows may decide the order. fp32: seen up to 1.3e-5 on logits up to about

@@ -8,6 +8,8 @@ import { generate } from './generate.js';
 
 let model: LlamaForCausalLM;
 beforeAll(async () => {
+  // Two threads would wait for each other's slices of time where test files run side by side.
+  addon.setThreads(1);
   ({ model } = await loadModel(join(import.meta.dirname, '../../tests/fixtures/checkpoint/sharded')));
 });
 afterAll(() => model.dispose());

@@ -1,0 +1,166 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { z } from 'zod';
+import { formatPrompt } from '../../data/prompt.js';
+import { generate } from '../../engine/generate/generate.js';
+import type { Sampling } from '../../engine/generate/sampling.js';
+import type { LlamaConfig } from '../../engine/model/config.js';
+import { UserError } from '../../errors.js';
+import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import { addModelOptions, type ModelOptions, numberOption, openModel } from '../load_model.js';
+
+interface Options extends ModelOptions {
+  instruction?: string;
+  input?: string;
+  prompt?: string;
+  ids?: number[];
+  maxNewTokens: number;
+  temperature?: number;
+  topP?: number;
+  topK?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  seed: number;
+  json?: boolean;
+}
+
+/** `tstrain generate`: goes on with a text, and shows what comes as it comes. */
+export function generateCommand({
+  stdout,
+  stderr,
+}: {
+  stdout: Writable;
+  stderr: Writable;
+} = process): Command {
+  const fraction = numberOption('a number from 0 to 1', (x) => x >= 0 && x <= 1);
+  const notNegative = numberOption('a whole number, 0 or more', (x) => Number.isSafeInteger(x) && x >= 0);
+  return addModelOptions(new Command('generate'))
+    .description(
+      'go on with a text, greedily unless told to sample; stops at eos_token_id. Prints what is new, as it comes',
+    )
+    .addOption(new Option('--instruction <text>', "put into Alpaca's prompt").conflicts(['prompt', 'ids']))
+    .addOption(new Option('--input <text>', 'the input of the instruction').conflicts(['prompt', 'ids']))
+    .addOption(new Option('--prompt <text>', 'a text to go on with as it is').conflicts(['ids']))
+    .option('--ids <list>', 'token ids to go on with as they are, such as 1,15043', parseIds)
+    .option(
+      '--max-new-tokens <n>',
+      'most tokens to add',
+      numberOption('a whole number, 1 or more', (x) => Number.isInteger(x) && x >= 1),
+      256,
+    )
+    .option(
+      '--temperature <t>',
+      'sample, from logits divided by it (default: greedy; 1 with --top-p, --top-k or --min-p)',
+      numberOption('a number, 0 or more', (x) => x >= 0 && x < Number.POSITIVE_INFINITY),
+    )
+    .option(
+      '--top-p <p>',
+      'sample from the most probable tokens that hold so much of the probability',
+      fraction,
+    )
+    .option('--top-k <k>', 'sample from the k most probable tokens', notNegative)
+    .option('--min-p <p>', 'sample from tokens at least so probable, relative to the most probable', fraction)
+    .option(
+      '--repetition-penalty <r>',
+      'above 1: tokens that are there already become less probable',
+      numberOption('a number greater than 0', (x) => x > 0 && x < Number.POSITIVE_INFINITY),
+    )
+    .option('--seed <s>', 'another seed, another sample', notNegative, 0)
+    .option('--json', 'only one last line: {"ids": [new ids], "text": "prompt and continuation"}')
+    .action(async (options: Options, command: Command) => {
+      if (options.input !== undefined && options.instruction === undefined)
+        command.error("error: option '--input <text>' goes with --instruction");
+      if ((options.instruction ?? options.prompt ?? options.ids) === undefined)
+        command.error('error: one of --instruction, --prompt and --ids is needed');
+      await run(options, stdout, stderr);
+    });
+}
+
+async function run(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
+  // Ids can be continued without a tokenizer; then there is no text to show.
+  const needed = options.ids === undefined || existsSync(join(options.model, 'tokenizer.json'));
+  const tokenizer = needed ? await loadTokenizer(options.model) : undefined;
+  const promptIds = options.ids ?? encodePrompt(tokenizer!, options);
+  const model = await openModel(options, stderr);
+  const { config } = model.parameters;
+  const stream = tokenizer?.stream({ skipSpecial: true });
+  let length = promptIds.length;
+  try {
+    const show = options.json ? () => {} : (text: string) => void stdout.write(text);
+    for (const id of promptIds) stream?.push(id);
+    const { ids } = generate(model, promptIds, {
+      maxNewTokens: options.maxNewTokens,
+      eosTokenIds: eosTokenIds(options.model, config, tokenizer),
+      sampling: samplingOf(options),
+      onToken: (id) => {
+        if (++length === config.maxPositionEmbeddings + 1)
+          stderr.write(
+            `warning: the text is now longer than max_position_embeddings (${config.maxPositionEmbeddings})\n`,
+          );
+        show(stream?.push(id) ?? `${id} `);
+      },
+    });
+    show(`${stream?.end() ?? ''}\n`);
+    if (options.json) {
+      const text = tokenizer?.decode([...promptIds, ...ids], { skipSpecial: true }) ?? null;
+      stdout.write(`${JSON.stringify({ ids, text })}\n`);
+    }
+  } finally {
+    model.dispose();
+  }
+}
+
+/** BOS first, as in training. */
+function encodePrompt(tokenizer: Tokenizer, { instruction, input, prompt }: Options): number[] {
+  const text = prompt ?? formatPrompt({ instruction: instruction!, input });
+  const bos = tokenizer.bosId === undefined ? [] : [tokenizer.bosId];
+  return [...bos, ...tokenizer.encode(text)];
+}
+
+function samplingOf({ temperature, topP, topK, minP, repetitionPenalty, seed }: Options): Sampling {
+  const cut = topP ?? topK ?? minP;
+  return {
+    temperature: temperature ?? (cut === undefined ? undefined : 1),
+    topP,
+    topK,
+    minP,
+    repetitionPenalty,
+    seed,
+  };
+}
+
+/** What ends a text: named by generation_config.json, else by config.json, else by the tokenizer. */
+function eosTokenIds(directory: string, config: LlamaConfig, tokenizer: Tokenizer | undefined): number[] {
+  const named = [
+    generationEos(join(directory, 'generation_config.json')),
+    config.raw.eos_token_id == null ? undefined : config.eosTokenId,
+    tokenizer?.eosId,
+  ].find((ids) => ids !== undefined);
+  // A config.json without the key means transformers' default.
+  return [named ?? config.eosTokenId].flat();
+}
+
+const generationConfig = z.looseObject({
+  eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
+});
+
+function generationEos(file: string): number | number[] | undefined {
+  if (!existsSync(file)) return undefined;
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new UserError(`${file}: not valid JSON: ${(error as Error).message}`);
+  }
+  const result = generationConfig.safeParse(json);
+  if (!result.success) throw new UserError(`${file}: eos_token_id must be a token id or a list of them`);
+  return result.data.eos_token_id ?? undefined;
+}
+
+function parseIds(text: string): number[] {
+  const ids = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : -1));
+  if (ids.some((id) => id < 0)) throw new InvalidArgumentError('expected ids such as 1,15043');
+  return ids;
+}

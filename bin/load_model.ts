@@ -1,0 +1,47 @@
+import type { Writable } from 'node:stream';
+import { type Command, InvalidArgumentError } from 'commander';
+import { addon } from '../engine/backend/addon.js';
+import { defaultThreads } from '../engine/backend/threads.js';
+import type { LlamaForCausalLM } from '../engine/model/llama.js';
+import { loadModel } from '../engine/model/load.js';
+
+/** The options of every command that runs a saved model. */
+export interface ModelOptions {
+  model: string;
+  bf16?: boolean;
+  threads?: number;
+}
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .requiredOption('--model <dir>', 'Hugging Face directory: config.json, safetensors, tokenizer.json')
+    .option('--bf16', 'bfloat16 weights and activations (default: float32)')
+    .option(
+      '--threads <n>',
+      'threads to compute with (default: TSTRAIN_NUM_THREADS, or the physical cores)',
+      numberOption('a whole number from 1 to 1024', (x) => Number.isInteger(x) && x >= 1 && x <= 1024),
+    );
+}
+
+/** Loads the model that the options name; what is odd about it goes to `stderr`. */
+export async function openModel(
+  { model: directory, bf16, threads }: ModelOptions,
+  stderr: Writable,
+): Promise<LlamaForCausalLM> {
+  addon.setThreads(threads ?? defaultThreads());
+  const { model, unused } = await loadModel(directory, { precision: bf16 ? 'bf16' : 'fp32' });
+  if (unused.length > 0)
+    stderr.write(
+      `warning: ${directory} holds ${unused.length} tensors that a LLaMA has no use for, such as ${unused[0]}\n`,
+    );
+  return model;
+}
+
+/** Reads the number of an option; `expected` completes "expected …" in the error. */
+export function numberOption(expected: string, inRange: (x: number) => boolean): (text: string) => number {
+  return (text) => {
+    const x = Number(text);
+    if (text.trim() === '' || !inRange(x)) throw new InvalidArgumentError(`expected ${expected}`);
+    return x;
+  };
+}
