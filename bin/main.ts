@@ -27,6 +27,11 @@ const commands: Record<string, { summary: string; load?: () => Promise<Command> 
     summary: 'texts to token ids, or ids to texts, a line at a time',
     load: async () => (await import('./commands/tokenize.js')).tokenizeCommand(),
   },
+  quickstart: {
+    summary:
+      'what `npm start` runs: a small model on instructions made by the project, tested on unseen ones',
+    load: async () => (await import('./commands/quickstart.js')).quickstartCommand(),
+  },
   doctor: {
     summary: 'what this machine has, what will be used, what is missing',
     load: async () => (await import('./commands/doctor.js')).doctorCommand(),
