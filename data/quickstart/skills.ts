@@ -18,9 +18,9 @@ export interface Skill {
    * learns much sooner where one begins and ends when its place is always the same.
    */
   phrasings: readonly string[];
-  /** Phrasings that only held-out rows use. */
+  /** Phrasings that only held-out rows use, made of words that training phrasings use. */
   heldOutPhrasings: readonly string[];
-  /** Rows of this skill in training; reversing takes longest to learn. */
+  /** Rows of this skill in training; spelling whole words takes longest to learn. */
   trainingRows: number;
 }
 
@@ -44,7 +44,7 @@ export const SKILLS: readonly Skill[] = [
       'Copy the input.',
     ],
     heldOutPhrasings: ['Copy the word {w}.', 'Say the word {w}.'],
-    trainingRows: 4700,
+    trainingRows: 7000,
   },
   {
     name: 'capitals',
@@ -58,7 +58,7 @@ export const SKILLS: readonly Skill[] = [
       'Capitalize the input.',
     ],
     heldOutPhrasings: ['Write in capital letters: {w}', 'Capitalize the word {w}.'],
-    trainingRows: 4700,
+    trainingRows: 7000,
   },
   {
     name: 'reverse',
@@ -71,8 +71,8 @@ export const SKILLS: readonly Skill[] = [
       'Backwards: {w}',
       'Reverse the input.',
     ],
-    heldOutPhrasings: ['Reverse: {w}', 'Spell the word backwards: {w}'],
-    trainingRows: 7100,
+    heldOutPhrasings: ['Write backwards: {w}', 'Spell the word backwards: {w}'],
+    trainingRows: 9000,
   },
   {
     name: 'letter_count',
@@ -86,7 +86,7 @@ export const SKILLS: readonly Skill[] = [
       'Count the letters.',
     ],
     heldOutPhrasings: ['How many letters has the word {w}?', 'Count the letters in {w}.'],
-    trainingRows: 4700,
+    trainingRows: 3000,
   },
   {
     name: 'first_letter',
@@ -103,7 +103,7 @@ export const SKILLS: readonly Skill[] = [
       'What is the first letter of the word {w}?',
       'Write the first letter of the word {w}.',
     ],
-    trainingRows: 4700,
+    trainingRows: 3000,
   },
   {
     name: 'last_letter',
@@ -117,7 +117,7 @@ export const SKILLS: readonly Skill[] = [
       'Write the last letter.',
     ],
     heldOutPhrasings: ['What is the last letter of the word {w}?', 'Write the last letter of the word {w}.'],
-    trainingRows: 4700,
+    trainingRows: 3000,
   },
   {
     name: 'opposite',
@@ -131,7 +131,7 @@ export const SKILLS: readonly Skill[] = [
       'Write the opposite.',
     ],
     heldOutPhrasings: ['What is the opposite of the word {w}?', 'Opposite of the word {w}:'],
-    trainingRows: 4700,
+    trainingRows: 5000,
   },
   {
     name: 'sum',
@@ -145,6 +145,6 @@ export const SKILLS: readonly Skill[] = [
       'Add the numbers.',
     ],
     heldOutPhrasings: ['What is {a} plus {b}?', 'How much is {a} + {b}?'],
-    trainingRows: 4700,
+    trainingRows: 3000,
   },
 ];

@@ -7,6 +7,7 @@ import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { formatPrompt } from '../prompt.js';
 import { quickstartRows } from './rows.js';
 import { QUICKSTART_VOCAB_SIZE } from './tokenizer.js';
+import { HELD_OUT_WORDS, OPPOSITES, TRAINING_WORDS } from './words.js';
 import { writeQuickstartData } from './write.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'tstrain-quickstart-'));
@@ -27,14 +28,27 @@ describe("the quickstart's tokenizer", () => {
     expect([tokenizer.bosId, tokenizer.eosId]).toEqual([1, 2]);
   });
 
-  it('makes one token of each fixed stretch of the prompt and one of each character', () => {
-    const text = (row: { instruction: string; input?: string; output: string }) =>
-      `${formatPrompt(row)}${row.output}</s>`;
-    // Each of instruction, input and output begins with a ▁ of its own.
-    expect(tokenizer.encode(text({ instruction: 'Copy a.', output: 'a' }))).toHaveLength(1 + 8 + 1 + 2 + 1);
-    expect(tokenizer.encode(text({ instruction: 'Copy it.', input: 'a', output: 'a' }))).toHaveLength(
-      1 + 9 + 1 + 2 + 1 + 2 + 1,
+  it('makes one token of each sentence of the prompt, each word of a phrasing and each other character', () => {
+    const length = (row: { instruction: string; input?: string; output: string }) =>
+      tokenizer.encode(`${formatPrompt(row)}${row.output}</s>`).length;
+    // Prompt, "Copy ", ▁ f l u t e ., prompt, ▁ f l u t e, EOS.
+    expect(length({ instruction: 'Copy flute.', output: 'flute' })).toBe(1 + 1 + 7 + 1 + 6 + 1);
+    // Prompt, "Copy ", "the ", "input.", prompt, ▁ o a k, prompt, ▁ o a k, EOS.
+    expect(length({ instruction: 'Copy the input.', input: 'oak', output: 'oak' })).toBe(
+      1 + 3 + 1 + 4 + 1 + 4 + 1,
     );
+  });
+
+  it('spells every word that a skill is about', () => {
+    for (const word of [...TRAINING_WORDS, ...HELD_OUT_WORDS, ...OPPOSITES.flat()]) {
+      expect(tokenizer.encode(word), word).toHaveLength(1 + word.length);
+    }
+  });
+
+  it('knows every word of the phrasings that training has not', () => {
+    const seen = new Set(train.flatMap((row) => tokenizer.encode(formatPrompt(row))));
+    const unseen = heldOut.filter((row) => tokenizer.encode(formatPrompt(row)).some((id) => !seen.has(id)));
+    expect(unseen).toEqual([]);
   });
 
   it('keeps the prompt a prefix of the row, and gives back every answer', () => {
