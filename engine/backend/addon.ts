@@ -11,6 +11,8 @@ export type DeviceName = 'cpu' | 'meta';
 export interface DeviceStats {
   arenaInUse: number;
   arenaHighWater: number;
+  /** How much of the high-water mark was workspace of the op that reached it. */
+  arenaWorkspace: number;
   heapBytes: number;
   heapHighWater: number;
   flops: number;

@@ -44,6 +44,26 @@ const slice: NativeKernel = ({ inputs, attrs, backend }) => {
   return gathered(backend, x, size, strides, slice_util.computeFlatOffset(begin, strides));
 };
 
+const padV2: NativeKernel = ({ inputs, attrs, backend }) => {
+  const x = inputs.x!;
+  if (!isNumeric(x)) return undefined;
+  const paddings = attrs.paddings as [number, number][];
+  const shape = x.shape.map((n, axis) => paddings[axis][0] + n + paddings[axis][1]);
+  const strides = denseStrides(shape);
+  const loop = loopOver(x.shape, strides, denseStrides(x.shape));
+  if (!loop) return undefined;
+  const { info, native } = backend.output(shape, x.dtype as NumericType);
+  addon.ops.fill(native.handle, native.size, attrs.constantValue as number);
+  const begin = slice_util.computeFlatOffset(
+    paddings.map(([before]) => before),
+    strides,
+  );
+  widened([backend.native(x)], (x) => {
+    if (x.size > 0) addon.ops.copy_strided(native.handle, x.handle, begin, 0, ...loop);
+  });
+  return info;
+};
+
 const tile: NativeKernel = ({ inputs, attrs, backend }) => {
   const x = inputs.x!;
   const reps = attrs.reps as number[];
@@ -173,6 +193,7 @@ const unpack: NativeKernel = ({ inputs, attrs, backend }) => {
 export const copyKernels: Record<string, NativeKernel> = {
   Transpose: transpose,
   Slice: slice,
+  PadV2: padV2,
   Tile: tile,
   Concat: concat,
   Pack: pack,

@@ -103,6 +103,16 @@ const cases: Record<string, Op> = {
   'Transpose, int32': ({ i }) => tf.transpose(i, [1, 0, 2]),
   'Transpose, bool': ({ truth }) => tf.transpose(truth),
   Slice: ({ x }) => tf.slice(x, [1, 2, 3], [2, 50, 101]),
+  PadV2: ({ x }) =>
+    tf.pad(
+      x,
+      [
+        [1, 0],
+        [0, 2],
+        [3, 3],
+      ],
+      0.5,
+    ),
   Tile: ({ x }) => tf.tile(x, [2, 1, 3]),
   Concat: ({ x, y }) => tf.concat([x, y, tf.slice(x, [0, 0, 0], [3, 53, 2])], 2),
   Pack: ({ x, y }) => tf.stack([x, y], 1),
