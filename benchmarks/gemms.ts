@@ -1,0 +1,106 @@
+import type { Addon } from '../engine/backend/addon.js';
+import { NativeTensor } from '../engine/backend/native_tensor.js';
+import type { LlamaConfig } from '../engine/model/config.js';
+import type { Precision } from '../engine/model/parameters.js';
+
+/** C [m, n] = A·B as the op table takes it: A is [k, m] when transA, B is [n, k] when transB. */
+export interface Gemm {
+  name: string;
+  m: number;
+  n: number;
+  k: number;
+  transA: boolean;
+  transB: boolean;
+  /** A gradient of weights: float32 in every precision. */
+  wide: boolean;
+  /** How often a step does it. */
+  times: number;
+}
+
+/**
+ * Every matrix product of a training step over `tokens` positions, `labels` of which have a label: the time of these
+ * alone bounds the step from below. Attention's own products, which no GEMM call does, are not among them.
+ */
+export function gemmsOf(config: LlamaConfig, tokens: number, labels: number): Gemm[] {
+  const { hiddenSize: c, intermediateSize: f, vocabSize: v, headDim: d, numHiddenLayers: layers } = config;
+  const q = config.numAttentionHeads * d;
+  const kv = config.numKeyValueHeads * d;
+  return [
+    ...linear('qkv', tokens, c, q + 2 * kv, layers),
+    ...linear('o', tokens, q, c, layers),
+    ...linear('gate_up', tokens, c, 2 * f, layers),
+    ...linear('down', tokens, f, c, layers),
+    ...linear('head', labels, c, v, 1),
+  ];
+}
+
+/** Forward y = x·Wᵀ, and backward dx = dy·W and dW = dyᵀ·x, with W [outputs, inputs]. */
+function linear(name: string, rows: number, inputs: number, outputs: number, times: number): Gemm[] {
+  return [
+    { name, m: rows, n: outputs, k: inputs, transA: false, transB: true, wide: false, times },
+    { name: `${name} dx`, m: rows, n: inputs, k: outputs, transA: false, transB: false, wide: false, times },
+    { name: `${name} dW`, m: outputs, n: inputs, k: rows, transA: true, transB: false, wide: true, times },
+  ];
+}
+
+/** Multiply and add count two. */
+export function gemmFlops({ m, n, k }: Pick<Gemm, 'm' | 'n' | 'k'>): number {
+  return 2 * m * n * k;
+}
+
+/** Times matrix products through the op table, on buffers made once for the largest of them. */
+export class GemmTimer {
+  private readonly a: NativeTensor;
+  private readonly b: NativeTensor;
+  private readonly c: NativeTensor;
+  private readonly wideC: NativeTensor;
+
+  constructor(
+    private readonly addon: Addon,
+    gemms: readonly Gemm[],
+    precision: Precision,
+  ) {
+    const dtype = precision === 'bf16' ? 'bfloat16' : 'float32';
+    const most = (size: (g: Gemm) => number) => Math.max(1, ...gemms.map(size));
+    const random = (numel: number) => {
+      const wide = NativeTensor.onHeap('cpu', 'float32', [numel]);
+      addon.ops.fill_normal(wide.handle, numel, 1, 0, 0.02);
+      if (dtype === 'float32') return wide;
+      const narrow = NativeTensor.onHeap('cpu', dtype, [numel]);
+      addon.ops.cast(narrow.handle, wide.handle, numel);
+      wide.dispose();
+      return narrow;
+    };
+    this.a = random(most((g) => g.m * g.k));
+    this.b = random(most((g) => g.k * g.n));
+    this.c = NativeTensor.onHeap('cpu', dtype, [most((g) => (g.wide ? 0 : g.m * g.n))]);
+    this.wideC = NativeTensor.onHeap('cpu', 'float32', [most((g) => (g.wide ? g.m * g.n : 0))]);
+  }
+
+  /** Seconds of one product, the mean over at least `seconds` of them. */
+  time(gemm: Gemm, seconds: number): number {
+    const { m, n, k, transA, transB, wide } = gemm;
+    const c = wide ? this.wideC : this.c;
+    const run = () =>
+      this.addon.ops.gemm(c.handle, this.a.handle, this.b.handle, m, n, k, transA, transB, false);
+    return timeRepeated(run, seconds);
+  }
+
+  dispose(): void {
+    for (const tensor of [this.a, this.b, this.c, this.wideC]) tensor.dispose();
+  }
+}
+
+/** Mean seconds of one call: after one untimed call, calls until `seconds` have passed. */
+export function timeRepeated(run: () => void, seconds: number): number {
+  run();
+  const start = performance.now();
+  let calls = 0;
+  let elapsed: number;
+  do {
+    run();
+    calls++;
+    elapsed = (performance.now() - start) / 1000;
+  } while (elapsed < seconds);
+  return elapsed / calls;
+}

@@ -1,0 +1,43 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { availableMemory } from '../engine/backend/memory.js';
+import { availableCores } from '../engine/backend/threads.js';
+import { root } from './paths.js';
+
+/** What a figure depends on besides the code. */
+export interface Machine {
+  processor: string;
+  /** Those that matter to matrix products. */
+  features: string[];
+  cores: number;
+  memory_mib: number;
+}
+
+export function describeMachine(): Machine {
+  const cpuinfo = existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : '';
+  const flags = new Set(/^flags\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].split(' '));
+  return {
+    processor: /^model name\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].trim() ?? 'unknown',
+    features: ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => flags.has(flag)),
+    cores: availableCores().physical,
+    memory_mib: Math.round(availableMemory().total / 2 ** 20),
+  };
+}
+
+/** A file name's worth of a machine: `intel-xeon-platinum-8488c-2-cores`. */
+export function machineSlug({ processor, cores }: Machine): string {
+  const words = processor
+    .replace(/\((R|TM)\)|@.*|\bCPU\b|\bProcessor\b/gi, ' ')
+    .toLowerCase()
+    .match(/[a-z0-9]+/g);
+  return [...(words ?? ['unknown']), cores, 'cores'].join('-');
+}
+
+/** The commit that is measured, `-dirty` when sources differ from it; `unknown` outside a checkout. */
+export function currentCommit(): string {
+  const git = (...args: string[]) => spawnSync('git', args, { cwd: root, encoding: 'utf8' });
+  const head = git('rev-parse', 'HEAD');
+  if (head.status !== 0) return 'unknown';
+  const changes = git('status', '--porcelain', '--', ':!benchmarks/results').stdout.trim();
+  return head.stdout.trim() + (changes === '' ? '' : '-dirty');
+}

@@ -1,0 +1,134 @@
+"""PyTorch + transformers at the work of a benchmark: one side of a comparison.
+
+usage: peer_torch.py WORKLOAD.json fp32|bf16 THREADS [--compile]
+
+Loads, warms up, prints one JSON line, then answers every line of standard input with one timed round (benchmarks/
+protocol.ts has the fields). The workload file, made by benchmarks/workload.ts, holds the model's config, the documents
+of each step, and the optimizer's settings. What is done as a careful user would do it:
+
+- attention by scaled_dot_product_attention, AdamW in its fused form, gradients set to None;
+- bf16 is autocast over float32 weights, which is what `bf16: true` of the Trainer does;
+- documents of one length go in without a mask, which lets transformers take its causal fast path; others are padded to
+  the longest of the step with a mask, as a data collator does. Tensors are made before the clock starts;
+- tokens counted are those of the documents, without padding.
+"""
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import sys
+import time
+
+import torch
+import transformers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+def peak_rss_mib():
+    """getrusage() would report the parent's peak if that was higher when this process was started."""
+    with open("/proc/self/status") as status:
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read(), re.M).group(1)) / 1024
+
+
+def collate(documents):
+    lengths = [len(d["ids"]) for d in documents]
+    longest = max(lengths)
+    ids = torch.zeros(len(documents), longest, dtype=torch.long)
+    labels = torch.full((len(documents), longest), -100)
+    mask = torch.zeros(len(documents), longest, dtype=torch.long)
+    for row, (document, length) in enumerate(zip(documents, lengths)):
+        ids[row, :length] = torch.tensor(document["ids"])
+        labels[row, :length] = torch.tensor(document["labels"])
+        mask[row, :length] = 1
+    batch = {"input_ids": ids, "labels": labels}
+    return batch, mask, sum(lengths)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workload")
+    parser.add_argument("precision", choices=["fp32", "bf16"])
+    parser.add_argument("threads", type=int)
+    parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+    with open(arguments.workload) as file:
+        workload = json.load(file)
+
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    config = LlamaConfig(**workload["config"], attn_implementation="sdpa", use_cache=False)
+    model = LlamaForCausalLM(config)
+    model.train()
+    settings = workload["optimizer"]
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings["learning_rate"],
+        betas=(settings["adam_beta1"], settings["adam_beta2"]),
+        eps=settings["adam_epsilon"],
+        weight_decay=settings["weight_decay"],
+        fused=True,
+    )
+    forward = torch.compile(model) if arguments.compile else model
+
+    collated = [collate(documents) for documents in workload["steps"]]
+    # One choice for the whole run, so that a compiled model sees one kind of call.
+    padded = any(not mask.all() for _, mask, _ in collated)
+    batches = []
+    for batch, mask, tokens in collated:
+        if padded:
+            batch["attention_mask"] = mask
+        batches.append((batch, tokens))
+    done = 0
+
+    def step():
+        nonlocal done
+        batch, tokens = batches[done % len(batches)]
+        done += 1
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
+            loss = forward(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings["max_grad_norm"])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return tokens, loss.item()
+
+    def timed_round():
+        seconds, tokens, loss = [], 0, 0.0
+        for _ in range(workload["stepsPerRound"]):
+            start = time.perf_counter()
+            step_tokens, loss = step()
+            seconds.append(time.perf_counter() - start)
+            tokens += step_tokens
+        return {
+            "tokens": tokens,
+            "tok_s": tokens / sum(seconds),
+            "median_step_ms": statistics.median(seconds) * 1000,
+            "peak_rss_mib": peak_rss_mib(),
+            "loss": loss,
+        }
+
+    _, first_loss = step()
+    for _ in range(1, workload["warmupSteps"]):
+        step()
+    print(
+        json.dumps(
+            {
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "first_loss": first_loss,
+                "threads": torch.get_num_threads(),
+                "versions": {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "transformers": transformers.__version__,
+                },
+            }
+        ),
+        flush=True,
+    )
+    for _ in sys.stdin:
+        print(json.dumps(timed_round()), flush=True)
+
+
+main()

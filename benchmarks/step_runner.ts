@@ -1,0 +1,31 @@
+import { readFileSync } from 'node:fs';
+import { addon } from '../engine/backend/addon.js';
+import type { Precision } from '../engine/model/parameters.js';
+import { type OwnReady, residentMib, serve } from './protocol.js';
+import { planMemory, Training } from './training.js';
+import type { Workload } from './workload.js';
+
+// step_runner WORKLOAD.json PRECISION THREADS: this project's side of a comparison.
+
+const [file, precision, threads] = process.argv.slice(2) as [string, Precision, string];
+const workload = JSON.parse(readFileSync(file, 'utf8')) as Workload;
+addon.setThreads(Number(threads));
+const plan = planMemory(workload, precision);
+const before = residentMib('VmRSS');
+
+const training = new Training(workload, precision, 'cpu');
+const first = training.step();
+for (let i = 1; i < workload.warmupSteps; i++) training.step();
+
+const info = addon.info();
+const ready: OwnReady = {
+  parameters: training.parameters,
+  first_loss: first.loss,
+  threads: info.threads,
+  versions: { node: process.versions.node, onednn: info.onednn },
+  instruction_set: info.instructionSet,
+  bf16_gemm: info.bf16Gemm,
+  rss_before_mib: before,
+  plan,
+};
+await serve(ready, () => training.round());
