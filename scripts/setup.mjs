@@ -99,7 +99,7 @@ function installDependencies() {
 
 function build() {
   if (!existsSync(join(root, 'build/native/tstrain.node')))
-    say('building (the first time takes a few minutes)');
+    say('building (the first time takes a minute or two)');
   const { status } = spawnSync(process.execPath, [join(root, 'scripts/build.mjs')], { stdio: 'inherit' });
   if (status !== 0) stop('the build failed');
 }
