@@ -8,14 +8,18 @@ export interface TrainRequest {
 }
 
 /**
- * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM) finishes the step and saves; a second one stops at the next
- * micro-batch. A stopped run exits with 130, as a shell expects of an interrupted command.
+ * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM) finishes the step and saves; a second one, or one before the
+ * first step, stops at once, that is at the next micro-batch. A stopped run exits with 130, as a shell expects of an
+ * interrupted command.
  */
 export async function trainCommand({ config: file, resume, set }: TrainRequest): Promise<number> {
   const config = loadConfig(file, set);
   const screen = process.stdout;
   let stop: 'after_step' | 'now' | undefined;
+  let training = false;
   const onSignal = () => {
+    // Reading data is left at any point: only a step has something to finish.
+    if (!training) process.exit(130);
     stop = stop === undefined ? 'after_step' : 'now';
     screen.write(
       stop === 'now'
@@ -25,7 +29,16 @@ export async function trainCommand({ config: file, resume, set }: TrainRequest):
   };
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   try {
-    const { end, step } = await runTraining({ file, config, resume, screen, stopRequested: () => stop });
+    const { end, step } = await runTraining({
+      file,
+      config,
+      resume,
+      screen,
+      stopRequested: () => stop,
+      onTraining: () => {
+        training = true;
+      },
+    });
     if (end === 'finished') return 0;
     const settings = set.map((s) => ` --set ${s}`).join('');
     screen.write(

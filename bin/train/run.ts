@@ -20,7 +20,7 @@ import { Gradients, Parameters } from '../../engine/model/parameters.js';
 import { AdamW } from '../../engine/optim/adamw.js';
 import { readRunState, type TrainerState, writeRunState } from '../../engine/train/checkpoint.js';
 import { evaluate, type TrainingEnd, type TrainingStep, train } from '../../engine/train/loop.js';
-import { appendMetrics, dropMetricsAfter } from '../../engine/train/metrics.js';
+import { appendMetrics, dropMetricsAfter, type LineSums } from '../../engine/train/metrics.js';
 import { UserError } from '../../errors.js';
 import { type RunConfig, renderConfig } from '../config.js';
 import { type PreparedRun, prepareRun } from '../prepare.js';
@@ -47,6 +47,8 @@ export interface RunRequest {
   screen: { write(text: string): unknown; isTTY?: boolean; columns?: number };
   /** What the user has asked for by now. */
   stopRequested: () => 'after_step' | 'now' | undefined;
+  /** Called before the first step: until then there is no work that an interrupted run would lose. */
+  onTraining: () => void;
 }
 
 /** One training run from its settings to its final model in `output_dir`. */
@@ -56,6 +58,7 @@ export async function runTraining({
   resume,
   screen,
   stopRequested,
+  onTraining,
 }: RunRequest): Promise<TrainingEnd> {
   const outputDir = config.output_dir;
   const print = (line: string) => screen.write(`${line}\n`);
@@ -71,7 +74,7 @@ export async function runTraining({
     const prepared = await prepareRun(file, config, print);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, print);
-    return await trainPrepared(prepared, machine, from, { screen, print, stopRequested });
+    return await trainPrepared(prepared, machine, from, { screen, print, stopRequested, onTraining });
   } finally {
     unlock();
   }
@@ -85,7 +88,8 @@ async function trainPrepared(
     screen,
     print,
     stopRequested,
-  }: Pick<RunRequest, 'screen' | 'stopRequested'> & { print: (line: string) => void },
+    onTraining,
+  }: Pick<RunRequest, 'screen' | 'stopRequested' | 'onTraining'> & { print: (line: string) => void },
 ): Promise<TrainingEnd> {
   const { config, training, schedule } = prepared;
   const outputDir = config.output_dir;
@@ -128,11 +132,12 @@ async function trainPrepared(
   );
 
   const progress = makeProgress(screen, totalSteps, firstStep);
-  const save = async (step: number) => {
+  const save = async (step: number, sinceLine: LineSums) => {
     const state: TrainerState = {
       version: 1,
       step,
       total_steps: totalSteps,
+      since_line: sinceLine,
       data_hash: prepared.dataset.hash,
       model: toHfConfig(prepared.model),
       config: JSON.parse(JSON.stringify(config)),
@@ -147,24 +152,25 @@ async function trainPrepared(
     progress.say(`saved ${path}`);
   };
 
+  onTraining();
   const end = await train({
     model,
     gradients,
     optimizer,
     steps: trainingSteps(prepared, firstStep),
+    sinceLine: from?.state.since_line,
     options: training,
     hooks: {
       log(line) {
         appendMetrics(metricsFile, line);
         progress.metrics(line);
       },
-      evaluate: () => evaluate(model, evaluationBatches(prepared)),
+      evaluate: () => evaluate(model, evaluationBatches(prepared), stopRequested),
       save,
       progress: progress.step,
       stopRequested,
     },
-  });
-  progress.end();
+  }).finally(progress.end);
 
   if (end.end === 'finished') {
     await writeFinalModel(outputDir, async (directory) => {

@@ -19,6 +19,14 @@ const STATE_JSON = z.object({
   /** Optimizer steps done. */
   step: z.int().min(0),
   total_steps: z.int().min(0),
+  /** What the next training line of metrics.jsonl adds to. */
+  since_line: z.object({
+    steps: z.int().min(0),
+    loss: z.number(),
+    tokens: z.int().min(0),
+    label_tokens: z.int().min(0),
+    milliseconds: z.number(),
+  }),
   /** Identity of the tokenised data. */
   data_hash: z.string(),
   /** The model's config.json. */

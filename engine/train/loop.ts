@@ -5,7 +5,7 @@ import type { Gradients } from '../model/parameters.js';
 import type { AdamW } from '../optim/adamw.js';
 import { clipFactor, globalNorm, sumSquares } from '../optim/clip.js';
 import { learningRateAt, type Schedule } from '../optim/schedule.js';
-import type { EvalLine, TrainLine } from './metrics.js';
+import type { EvalLine, LineSums, TrainLine } from './metrics.js';
 
 /** A micro-batch as the loop takes it: also which rows it holds, for messages, and how many labels. */
 export interface TrainingBatch extends MicroBatch {
@@ -42,10 +42,10 @@ export interface TrainingOptions {
 /** What the loop tells the outside, and asks of it. */
 export interface TrainingHooks {
   log(line: TrainLine | EvalLine): void;
-  /** The loss on held-out data. */
-  evaluate(): Promise<number>;
-  /** Writes a checkpoint of the state after `step` steps. */
-  save(step: number): Promise<void>;
+  /** The loss on held-out data, or undefined when the user asked to stop at once. */
+  evaluate(): Promise<number | undefined>;
+  /** Writes a checkpoint of the state after `step` steps, `sinceLine` being part of it. */
+  save(step: number, sinceLine: LineSums): Promise<void>;
   /** After every step; the loss is the step's own. */
   progress(step: number, loss: number): void;
   /** What the user has asked for by now: to stop after the step (and save), or at once. */
@@ -58,6 +58,8 @@ export interface TrainingRun {
   optimizer: AdamW;
   /** Steps still to do, the first being `schedule`'s step of its number. */
   steps: Iterable<TrainingStep>;
+  /** What the checkpoint that a resumed run starts from kept. */
+  sinceLine?: LineSums;
   options: TrainingOptions;
   hooks: TrainingHooks;
 }
@@ -71,11 +73,12 @@ export async function train({
   gradients,
   optimizer,
   steps,
+  sinceLine = nothing(),
   options,
   hooks,
 }: TrainingRun): Promise<TrainingEnd> {
   const { schedule } = options;
-  let window = newWindow();
+  let sums = sinceLine;
   let done = 0;
   let savedAt = -1;
 
@@ -94,27 +97,32 @@ export async function train({
     optimizer.step(step + 1, learningRate, model.parameters, gradients, scale);
 
     done = step + 1;
-    window.add(loss, batches, performance.now() - started);
+    sums = added(sums, loss, batches, performance.now() - started);
     hooks.progress(done, loss);
     const last = done === schedule.totalSteps;
     if (done % options.loggingSteps === 0 || last) {
       hooks.log({
         step: done,
         epoch: epochsDone,
-        ...window.summary(),
+        ...summary(sums),
         grad_norm: gradNorm,
         learning_rate: learningRate,
       });
-      window = newWindow();
+      sums = nothing();
     }
-    if (isDue(options.evaluateEvery, done, endsEpoch))
-      hooks.log({ step: done, epoch: epochsDone, eval_loss: await hooks.evaluate() });
-    if (isDue(options.saveEvery, done, endsEpoch)) {
-      await hooks.save(done);
+    // A run may end within an epoch; what is due at the end of an epoch is due then too.
+    const endsPass = endsEpoch || last;
+    if (isDue(options.evaluateEvery, done, endsPass)) {
+      const evalLoss = await hooks.evaluate();
+      if (evalLoss === undefined) return { end: 'stopped_at_once', step: done };
+      hooks.log({ step: done, epoch: epochsDone, eval_loss: evalLoss });
+    }
+    if (isDue(options.saveEvery, done, endsPass)) {
+      await hooks.save(done, sums);
       savedAt = done;
     }
     if (hooks.stopRequested() && !last) {
-      if (savedAt !== done) await hooks.save(done);
+      if (savedAt !== done) await hooks.save(done, sums);
       return { end: 'stopped_and_saved', step: done };
     }
   }
@@ -144,8 +152,12 @@ async function accumulate(
   return loss;
 }
 
-/** Mean loss per labelled token over batches, without gradients. */
-export async function evaluate(model: LlamaForCausalLM, batches: Iterable<TrainingBatch>): Promise<number> {
+/** Mean loss per labelled token over batches, without gradients; undefined when the user asked to stop at once. */
+export async function evaluate(
+  model: LlamaForCausalLM,
+  batches: Iterable<TrainingBatch>,
+  stopRequested: TrainingHooks['stopRequested'],
+): Promise<number | undefined> {
   let sum = 0;
   let tokens = 0;
   for (const batch of batches) {
@@ -153,38 +165,42 @@ export async function evaluate(model: LlamaForCausalLM, batches: Iterable<Traini
     for (const loss of model.losses(batch)) sum += loss;
     tokens += batch.labelTokens;
     await new Promise(setImmediate);
+    if (stopRequested() === 'now') return undefined;
   }
   return sum / tokens;
 }
 
-function isDue(every: number | 'epoch' | 'no', step: number, endsEpoch: boolean): boolean {
-  return every === 'epoch' ? endsEpoch : every !== 'no' && step % every === 0;
+function isDue(every: number | 'epoch' | 'no', step: number, endsPass: boolean): boolean {
+  return every === 'epoch' ? endsPass : every !== 'no' && step % every === 0;
 }
 
-/** What has happened since the last line of metrics. */
-function newWindow() {
-  let steps = 0;
-  let loss = 0;
-  let tokens = 0;
-  let labelTokens = 0;
-  let milliseconds = 0;
+function nothing(): LineSums {
+  return { steps: 0, loss: 0, tokens: 0, label_tokens: 0, milliseconds: 0 };
+}
+
+/** The sums with one more step. */
+function added(
+  sums: LineSums,
+  loss: number,
+  batches: readonly TrainingBatch[],
+  milliseconds: number,
+): LineSums {
   return {
-    add(stepLoss: number, batches: readonly TrainingBatch[], time: number) {
-      steps++;
-      loss += stepLoss;
-      milliseconds += time;
-      for (const batch of batches) {
-        tokens += batch.ids.length;
-        labelTokens += batch.labelTokens;
-      }
-    },
-    summary: () => ({
-      loss: loss / steps,
-      tokens,
-      label_tokens: labelTokens,
-      tokens_per_second: tokens / (milliseconds / 1000),
-      step_time_ms: milliseconds / steps,
-    }),
+    steps: sums.steps + 1,
+    loss: sums.loss + loss,
+    tokens: batches.reduce((sum, batch) => sum + batch.ids.length, sums.tokens),
+    label_tokens: batches.reduce((sum, batch) => sum + batch.labelTokens, sums.label_tokens),
+    milliseconds: sums.milliseconds + milliseconds,
+  };
+}
+
+function summary({ steps, loss, tokens, label_tokens, milliseconds }: LineSums) {
+  return {
+    loss: loss / steps,
+    tokens,
+    label_tokens,
+    tokens_per_second: tokens / (milliseconds / 1000),
+    step_time_ms: milliseconds / steps,
   };
 }
 

@@ -28,6 +28,16 @@ export interface EvalLine {
   eval_loss: number;
 }
 
+/** Sums over the steps since the last training line. A checkpoint keeps them: a resumed run's next line is whole. */
+export interface LineSums {
+  steps: number;
+  /** Σ of the steps' losses. */
+  loss: number;
+  tokens: number;
+  label_tokens: number;
+  milliseconds: number;
+}
+
 /** Appends one line, whole or not at all. */
 export function appendMetrics(file: string, line: TrainLine | EvalLine): void {
   appendFileSync(file, `${JSON.stringify(line)}\n`);
