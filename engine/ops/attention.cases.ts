@@ -1,0 +1,356 @@
+import { describe, expect, it } from 'vitest';
+import {
+  dot,
+  empty,
+  expectClose,
+  expectGradient,
+  expectSameBytes,
+  FLOATS,
+  type FloatType,
+  itRefuses,
+  maxAbs,
+  normal,
+  type OpCases,
+  op,
+  Random,
+  ROUNDING,
+  tensor,
+  valuesOf,
+  withThreads,
+} from '../../tests/op_cases.js';
+import type { DeviceName } from '../backend/addon.js';
+import { attention, attentionBackward, cachedAttention, type Documents, type Heads } from './attention.js';
+
+/** out = softmax(q·kᵀ·scale + mask)·v of one document; `at` finds element i of head h of row t. */
+function oneDocument(
+  z: Heads & { queries: number; keys: number },
+  q: (t: number, h: number, i: number) => number,
+  k: (t: number, h: number, i: number) => number,
+  v: (t: number, h: number, i: number) => number,
+  write: (t: number, h: number, out: Float64Array, lse: number) => void,
+): void {
+  for (let h = 0; h < z.heads; h++) {
+    const kv = Math.floor((h * z.kvHeads) / z.heads);
+    for (let t = 0; t < z.queries; t++) {
+      const seen = t + 1 + z.keys - z.queries;
+      const scores = new Float64Array(seen);
+      for (let s = 0; s < seen; s++) {
+        for (let i = 0; i < z.headDim; i++) scores[s] += q(t, h, i) * k(s, kv, i);
+        scores[s] /= Math.sqrt(z.headDim);
+      }
+      const top = scores.reduce((a, b) => Math.max(a, b));
+      const lse = top + Math.log(scores.reduce((sum, x) => sum + Math.exp(x - top), 0));
+      const out = new Float64Array(z.headDim);
+      for (let s = 0; s < seen; s++) {
+        const p = Math.exp(scores[s] - lse);
+        for (let i = 0; i < z.headDim; i++) out[i] += p * v(s, kv, i);
+      }
+      write(t, h, out, lse);
+    }
+  }
+}
+
+/** out [tokens, H·D] and lse [H, tokens] of packed rows q | k | v. */
+function reference(qkv: Float64Array, lengths: number[], z: Heads): { out: Float64Array; lse: Float64Array } {
+  const d = z.headDim;
+  const stride = (z.heads + 2 * z.kvHeads) * d;
+  const tokens = qkv.length / stride;
+  const out = new Float64Array(tokens * z.heads * d);
+  const lse = new Float64Array(z.heads * tokens);
+  let start = 0;
+  for (const n of lengths) {
+    const from = start;
+    const part = (offset: number) => (t: number, h: number, i: number) =>
+      qkv[(from + t) * stride + (offset + h) * d + i];
+    oneDocument(
+      { ...z, queries: n, keys: n },
+      part(0),
+      part(z.heads),
+      part(z.heads + z.kvHeads),
+      (t, h, row, rowLse) => {
+        out.set(row, ((from + t) * z.heads + h) * d);
+        lse[h * tokens + from + t] = rowLse;
+      },
+    );
+    start += n;
+  }
+  return { out, lse };
+}
+
+function documentsOf(device: DeviceName, lengths: number[]): Documents {
+  const offsets = [0];
+  for (const n of lengths) offsets.push(offsets.at(-1)! + n);
+  return {
+    offsets: tensor(device, 'int32', offsets),
+    count: lengths.length,
+    longest: Math.max(...lengths),
+    pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
+  };
+}
+
+const heads = (count: number, kvHeads: number, headDim: number): Heads => ({
+  heads: count,
+  kvHeads,
+  headDim,
+});
+
+/**
+ * In float32: scores of up to 128 products, exponentials of them, sums of up to 131 keys. In bfloat16 the result is
+ * rounded, and a kernel may round the probabilities too before they meet v.
+ */
+function tolerance(type: FloatType, v: Float64Array) {
+  return {
+    relative: ROUNDING[type],
+    absolute: (type === 'float32' ? 4e-6 : ROUNDING.bfloat16) * maxAbs(v),
+  };
+}
+
+export const cases: OpCases = (device) => {
+  describe.each(FLOATS)('%s', (type) => {
+    it.each([
+      { z: heads(1, 1, 2), lengths: [1] },
+      { z: heads(4, 2, 8), lengths: [5, 1, 17] },
+      { z: heads(6, 2, 12), lengths: [3, 63, 2] },
+      { z: heads(5, 5, 6), lengths: [1, 65, 4] },
+      { z: heads(32, 4, 2), lengths: [7, 0, 64] },
+      { z: heads(2, 1, 48), lengths: [66, 1] },
+      { z: heads(1, 1, 64), lengths: [130] },
+      { z: heads(2, 2, 128), lengths: [65, 1, 3] },
+    ])('heads $z.heads/$z.kvHeads of $z.headDim, documents of $lengths tokens', ({ z, lengths }) => {
+      const random = new Random(z.headDim);
+      const documents = documentsOf(device, lengths);
+      const tokens = lengths.reduce((a, b) => a + b);
+      const stride = (z.heads + 2 * z.kvHeads) * z.headDim;
+      const qkv = normal(device, type, random, [tokens, stride]);
+      const dout = normal(device, type, random, [tokens, z.heads * z.headDim]);
+      const [fqkv, fdout] = [qkv, dout].map(valuesOf);
+
+      const { out, lse } = attention(qkv, documents, z);
+      const expected = reference(fqkv, lengths, z);
+      expectClose(valuesOf(out), expected.out, tolerance(type, fqkv), 'out');
+      expectClose(valuesOf(lse), expected.lse, { absolute: 1e-5 }, 'lse');
+
+      const dqkv = attentionBackward(dout, { out, lse, qkv }, documents, z);
+      // In bfloat16, out is rounded when it comes back for Σ out·dout, and so is the result; scores may be as well.
+      expectGradient(
+        (x) => dot(reference(x, lengths, z).out, fdout),
+        fqkv,
+        valuesOf(dqkv),
+        type === 'float32' ? 1e-5 : 2 ** -6,
+      );
+      for (const t of [out, lse, dqkv]) t.dispose();
+    });
+
+    it('the newest tokens of documents against their caches', () => {
+      const z = heads(4, 2, 12);
+      const random = new Random(4);
+      const queries = [1, 3, 65, 2];
+      const keys = [130, 3, 70, 65];
+      const all = (n: number[]) => n.reduce((a, b) => a + b);
+      const q = normal(device, type, random, [all(queries), z.heads * z.headDim]);
+      const cache = normal(device, type, random, [all(keys), 2 * z.kvHeads * z.headDim]);
+      const [fq, fcache] = [q, cache].map(valuesOf);
+      const expected = new Float64Array(q.size);
+      let q0 = 0;
+      let k0 = 0;
+      queries.forEach((n, j) => {
+        const [qStart, kStart] = [q0, k0];
+        const cached = (offset: number) => (t: number, h: number, i: number) =>
+          fcache[((kStart + t) * 2 * z.kvHeads + offset + h) * z.headDim + i];
+        oneDocument(
+          { ...z, queries: n, keys: keys[j] },
+          (t, h, i) => fq[((qStart + t) * z.heads + h) * z.headDim + i],
+          cached(0),
+          cached(z.kvHeads),
+          (t, h, row) => expected.set(row, ((qStart + t) * z.heads + h) * z.headDim),
+        );
+        q0 += n;
+        k0 += keys[j];
+      });
+      const out = empty(device, type, q.shape);
+      const v = cache.view([cache.size - z.kvHeads * z.headDim], z.kvHeads * z.headDim);
+      const offsets = [queries, keys].map((n) => documentsOf(device, n).offsets);
+      op(
+        'attention_forward',
+        out,
+        undefined,
+        q,
+        cache,
+        v,
+        ...offsets,
+        4,
+        z.heads,
+        z.kvHeads,
+        z.headDim,
+        z.heads * z.headDim,
+        2 * z.kvHeads * z.headDim,
+        all(queries),
+        65,
+        130,
+        1,
+        z.headDim ** -0.5,
+      );
+      expectClose(valuesOf(out), expected, tolerance(type, fcache));
+      v.dispose();
+
+      // The explicit form, which takes one document.
+      const first = {
+        queries: tensor(device, 'int32', [0, 1]),
+        keys: tensor(device, 'int32', [0, 130]),
+      };
+      const [one, past] = [q.view([1, z.heads * z.headDim]), cache.view([130, 2 * z.kvHeads * z.headDim])];
+      const newest = cachedAttention(one, past, first, z);
+      expectClose(valuesOf(newest), expected.subarray(0, newest.size), tolerance(type, fcache));
+      for (const t of [one, past, newest]) t.dispose();
+    });
+
+    it('large scores do not overflow', () => {
+      const z = heads(1, 1, 6);
+      const qkv = normal(device, type, new Random(8), [66, 18], 50);
+      const { out, lse } = attention(qkv, documentsOf(device, [66]), z);
+      const expected = reference(valuesOf(qkv), [66], z);
+      // Scores of ±10⁴ in float32 are right to 10⁻³, and so is the logarithm of each probability.
+      const scale = maxAbs(valuesOf(qkv));
+      expect(maxAbs(expected.lse)).toBeGreaterThan(5000);
+      expectClose(valuesOf(lse), expected.lse, { absolute: 4e-3 });
+      expectClose(valuesOf(out), expected.out, { relative: ROUNDING[type], absolute: 8e-3 * scale });
+      out.dispose();
+      lse.dispose();
+    });
+
+    it('gives the same with any number of threads', () => {
+      const z = heads(4, 2, 64);
+      const random = new Random(9);
+      const lengths = [30, 65, 1];
+      const documents = documentsOf(device, lengths);
+      const qkv = normal(device, type, random, [96, 512]);
+      const run = () => {
+        const { out, lse } = attention(qkv, documents, z);
+        return { out, lse, dqkv: attentionBackward(out, { out, lse, qkv }, documents, z) };
+      };
+      const [one, two, three] = [1, 2, 3].map((threads) => withThreads(threads, run));
+      for (const other of [two, three])
+        for (const key of ['out', 'lse', 'dqkv'] as const) expectSameBytes(other[key], one[key], key);
+      for (const { out, lse, dqkv } of [one, two, three]) for (const t of [out, lse, dqkv]) t.dispose();
+    });
+
+    it('a document is the same alone and among others', () => {
+      const z = heads(3, 1, 6);
+      const qkv = normal(device, type, new Random(10), [70, 30]);
+      const packed = attention(qkv, documentsOf(device, [3, 66, 1]), z);
+      const rows = qkv.view([66, 30], 3 * 30);
+      const alone = attention(rows, documentsOf(device, [66]), z);
+      const among = packed.out.view([66, 18], 3 * 18);
+      expectSameBytes(alone.out, among);
+      for (const t of [rows, among, packed.out, packed.lse, alone.out, alone.lse]) t.dispose();
+    });
+  });
+
+  const run = (
+    d: DeviceName,
+    change: { heads?: Heads; offsets?: number[]; longest?: number; tokens?: number },
+  ) => {
+    const offsets = change.offsets ?? [0, 2, 5];
+    const qkv = empty(d, 'float32', [change.tokens ?? 5, 4 * 6]);
+    const documents = {
+      offsets: tensor(d, 'int32', offsets),
+      count: 2,
+      longest: change.longest ?? 3,
+      pairs: 9,
+    };
+    const { out, lse } = attention(qkv, documents, change.heads ?? heads(2, 1, 6));
+    out.dispose();
+    lse.dispose();
+  };
+  const byValue = { byValue: true };
+  itRefuses('heads that do not fit the rows', device, 'rows of qkv have 24 elements, not (3 + 2·1)·6', (d) =>
+    run(d, { heads: heads(3, 1, 6) }),
+  );
+  itRefuses(
+    'heads that cannot be shared',
+    device,
+    '3 heads cannot share 2 key/value heads',
+    (d) => {
+      const qkv = empty(d, 'float32', [1, 14]);
+      attention(qkv, documentsOf(d, [1]), heads(3, 2, 2));
+    },
+    byValue,
+  );
+  itRefuses(
+    'documents beyond the tokens',
+    device,
+    'q_offsets of document 1 are 2…6 of 5 tokens, at most 3 each',
+    (d) => run(d, { offsets: [0, 2, 6] }),
+    byValue,
+  );
+  itRefuses(
+    'documents that run backwards',
+    device,
+    'q_offsets of document 1 are 2…1',
+    (d) => run(d, { offsets: [0, 2, 1] }),
+    byValue,
+  );
+  itRefuses(
+    'a document that is longer than the longest',
+    device,
+    'q_offsets of document 1 are 2…5 of 5 tokens, at most 2 each',
+    (d) => run(d, { longest: 2 }),
+    byValue,
+  );
+  itRefuses('missing offsets', device, 'attention_forward: q_offsets has 2 elements, needs 3', (d) =>
+    run(d, { offsets: [0, 2] }),
+  );
+
+  const cached = (d: DeviceName, { keys = 3, kRows = 3, vRows = 3, kvStride = 4 }) => {
+    const [q, k, v] = [1, kRows, vRows].map((rows) => empty(d, 'float32', [rows * 4]));
+    const offsets = [tensor(d, 'int32', [0, 1]), tensor(d, 'int32', [0, keys])];
+    op(
+      'attention_forward',
+      empty(d, 'float32', [4]),
+      undefined,
+      q,
+      k,
+      v,
+      ...offsets,
+      1,
+      1,
+      1,
+      4,
+      4,
+      kvStride,
+      1,
+      1,
+      3,
+      3,
+      0.5,
+    );
+  };
+  itRefuses(
+    'a cache that is too short',
+    device,
+    'k_offsets of document 0 are 0…3 of 2 tokens',
+    (d) => cached(d, { kRows: 2 }),
+    byValue,
+  );
+  itRefuses(
+    'values that are fewer than the keys',
+    device,
+    'k_offsets of document 0 are 0…3 of 2 tokens',
+    (d) => cached(d, { vRows: 2 }),
+    byValue,
+  );
+  itRefuses(
+    'fewer keys than queries',
+    device,
+    'a document has more queries than keys',
+    (d) => cached(d, { keys: 0 }),
+    byValue,
+  );
+  itRefuses(
+    'rows that cannot hold the heads',
+    device,
+    'rows of 4 and 3 elements cannot hold the heads',
+    (d) => cached(d, { kvStride: 3 }),
+    byValue,
+  );
+};

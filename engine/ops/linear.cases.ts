@@ -1,0 +1,201 @@
+import { describe, expect, it } from 'vitest';
+import {
+  dot,
+  empty,
+  expectClose,
+  expectGradient,
+  FLOATS,
+  type FloatType,
+  itRefuses,
+  normal,
+  type OpCases,
+  op,
+  Random,
+  ROUNDING,
+  tensor,
+  valuesOf,
+} from '../../tests/op_cases.js';
+import { linear, linearBackwardInput, linearBackwardWeight } from './linear.js';
+
+/** C [m,n] = A [m,k] · B [k,n]. */
+function product(a: Float64Array, b: Float64Array, m: number, n: number, k: number): Float64Array {
+  const c = new Float64Array(m * n);
+  for (let i = 0; i < m; i++)
+    for (let p = 0; p < k; p++) {
+      const x = a[i * k + p];
+      for (let j = 0; j < n; j++) c[i * n + j] += x * b[p * n + j];
+    }
+  return c;
+}
+
+function transposed(x: Float64Array, rows: number, columns: number): Float64Array {
+  return x.map((_, at) => x[(at % rows) * columns + Math.floor(at / rows)]);
+}
+
+const TYPES: { ab: FloatType; c: FloatType }[] = [
+  { ab: 'float32', c: 'float32' },
+  { ab: 'bfloat16', c: 'bfloat16' },
+  { ab: 'bfloat16', c: 'float32' },
+];
+
+const BOTH = [false, true];
+
+export const cases: OpCases = (device) => {
+  // The last one goes beyond one block of the built-in GEMM in rows (144), columns (3072) and depth (256).
+  const sizes = [
+    [1, 1, 1],
+    [3, 5, 17],
+    [1, 65, 300],
+    [17, 1, 130],
+    [5, 63, 3],
+    [64, 64, 64],
+    [65, 130, 63],
+    [130, 17, 257],
+    [146, 3080, 260],
+  ];
+  it.each(sizes)('gemm [%i, %i] over %i, each transpose, type, and added to C', (m, n, k) => {
+    const random = new Random(m * n + k);
+    // Values that bfloat16 holds: one reference serves every type.
+    const a = valuesOf(normal(device, 'bfloat16', random, [m, k]));
+    const b = valuesOf(normal(device, 'bfloat16', random, [k, n]));
+    const before = valuesOf(normal(device, 'bfloat16', random, [m, n]));
+    const expected = product(a, b, m, n, k);
+    const added = expected.map((x, i) => x + before[i]);
+    for (const transA of BOTH)
+      for (const transB of BOTH) {
+        // The largest takes its time: one way for each type.
+        const large = m * n * k > 1e7;
+        for (const [at, type] of TYPES.entries()) {
+          if (large && 2 * Number(transA) + Number(transB) !== at) continue;
+          const ta = tensor(device, type.ab, transA ? transposed(a, m, k) : a);
+          const tb = tensor(device, type.ab, transB ? transposed(b, k, n) : b);
+          for (const accumulate of large ? [true] : BOTH) {
+            const c = accumulate ? tensor(device, type.c, before) : empty(device, type.c, [m, n]);
+            op('gemm', c, ta, tb, m, n, k, transA, transB, accumulate);
+            // k roundings in float32 of sums of the size √k, which mostly cancel, and one of the result.
+            const tolerance = { relative: ROUNDING[type.c], absolute: 4 * (k + 4) * ROUNDING.float32 };
+            expectClose(valuesOf(c), accumulate ? added : expected, tolerance, `${type.ab}→${type.c}`);
+          }
+        }
+      }
+  });
+
+  it('gemm of nothing: a sum over no terms is 0, and adds nothing', () => {
+    for (const type of TYPES) {
+      const none = empty(device, type.ab, [0]);
+      const c = tensor(device, type.c, [1, 2, 3, 4, 5, 6]);
+      op('gemm', c, none, none, 2, 3, 0, false, true, true);
+      expect([...valuesOf(c)]).toEqual([1, 2, 3, 4, 5, 6]);
+      op('gemm', c, none, none, 2, 3, 0, false, true, false);
+      expect([...valuesOf(c)]).toEqual([0, 0, 0, 0, 0, 0]);
+      op('gemm', none, none, tensor(device, type.ab, [1, 2]), 0, 1, 2, false, true, false);
+    }
+  });
+
+  it('gemm keeps what is not a number', () => {
+    for (const { ab, c: ct } of TYPES) {
+      const c = empty(device, ct, [2, 2]);
+      const a = tensor(device, ab, [1, Number.NaN, 1, 1]);
+      op('gemm', c, a, tensor(device, ab, [1, 0, 0, Infinity]), 2, 2, 2, false, false, false);
+      expect([...valuesOf(c)].map((x) => Number.isFinite(x))).toEqual([false, false, true, false]);
+    }
+  });
+
+  describe.each(FLOATS)('%s', (type) => {
+    // float32: sums of up to 63 terms. bfloat16: a gradient in it is rounded once.
+    const tolerance = type === 'float32' ? 1e-5 : 2 ** -7;
+
+    it('linear and its gradients', () => {
+      const random = new Random(1);
+      const [rows, inner, out] = [17, 63, 5];
+      const x = normal(device, type, random, [rows, inner]);
+      const w = normal(device, type, random, [out, inner]);
+      const dy = normal(device, type, random, [rows, out]);
+      const [fx, fw, fdy] = [x, w, dy].map(valuesOf);
+      const y = (a: Float64Array, b: Float64Array) => product(a, transposed(b, out, inner), rows, out, inner);
+
+      const result = linear(x, w);
+      expect(result.shape).toEqual([rows, out]);
+      expectClose(valuesOf(result), y(fx, fw), { relative: ROUNDING[type], absolute: 1e-5 });
+      const dx = linearBackwardInput(dy, w);
+      expectGradient((v) => dot(y(v, fw), fdy), fx, valuesOf(dx), tolerance, 'dx');
+      const before = random.normals(out * inner);
+      const dw = tensor(device, 'float32', before, [out, inner]);
+      linearBackwardWeight(dw, dy, x);
+      const added = valuesOf(dw).map((value, i) => value - Math.fround(before[i]));
+      expectGradient((v) => dot(y(fx, v), fdy), fw, added, 1e-5, 'dw');
+      for (const t of [result, dx]) t.dispose();
+    });
+
+    it('refuses shapes that do not fit', () => {
+      const x = empty(device, type, [3, 5]);
+      const w = empty(device, type, [2, 4]);
+      expect(() => linear(x, w)).toThrow('linear: [3,5] and w [2,4] do not fit');
+      expect(() => linearBackwardInput(x, w)).toThrow('linearBackwardInput: [3,5] and w [2,4] do not fit');
+      const dw = empty(device, 'float32', [2, 4]);
+      expect(() => linearBackwardWeight(dw, x, x)).toThrow(
+        'linearBackwardWeight: dy [3,5], x [3,5] and dw [2,4] do not fit',
+      );
+    });
+  });
+
+  itRefuses('a matrix that is too small', device, 'gemm: a has 5 elements, needs 6', (d) =>
+    op(
+      'gemm',
+      empty(d, 'float32', [4]),
+      empty(d, 'float32', [5]),
+      empty(d, 'float32', [6]),
+      2,
+      2,
+      3,
+      false,
+      false,
+      false,
+    ),
+  );
+  itRefuses(
+    'operands of two types',
+    device,
+    'gemm: a and b must have one type, not float32 and bfloat16',
+    (d) =>
+      op(
+        'gemm',
+        empty(d, 'float32', [1]),
+        empty(d, 'float32', [1]),
+        empty(d, 'bfloat16', [1]),
+        1,
+        1,
+        1,
+        false,
+        false,
+        false,
+      ),
+  );
+  itRefuses('a type it does not multiply', device, 'gemm: a is int32, which it may not be', (d) =>
+    op(
+      'gemm',
+      empty(d, 'float32', [1]),
+      empty(d, 'int32', [1]),
+      empty(d, 'int32', [1]),
+      1,
+      1,
+      1,
+      false,
+      false,
+      false,
+    ),
+  );
+  itRefuses('a missing matrix', device, 'gemm: b is missing', (d) =>
+    op('gemm', empty(d, 'float32', [1]), empty(d, 'float32', [1]), undefined, 1, 1, 1, false, false, false),
+  );
+  itRefuses(
+    'a bfloat16 result of float32 operands',
+    device,
+    'gemm: float32 operands need a float32 result',
+    (d) => {
+      const a = empty(d, 'float32', [4]);
+      op('gemm', empty(d, 'bfloat16', [4]), a, a, 2, 2, 2, false, false, false);
+    },
+    { byValue: true },
+  );
+};
