@@ -62,4 +62,37 @@ describe('the arena', () => {
     // a and b, 256-byte steps: 4,096 + 512; c goes where a was; d goes behind b: 4,864.
     expect(run('cpu')).toBe(4096 + 512 + 4864);
   });
+
+  it('places as if new once it is empty, whatever it held before', () => {
+    const highWater = (...earlier: number[]) => {
+      addon.resetStats('meta');
+      for (const bytes of earlier) NativeTensor.inArena('meta', 'uint8', [bytes]).dispose();
+      const [a, b] = [2048, 512].map((bytes) => NativeTensor.inArena('meta', 'uint8', [bytes]));
+      a.dispose();
+      // Fits where a was, and would as well behind b: in what an earlier, larger tensor has left.
+      const c = NativeTensor.inArena('meta', 'uint8', [1024]);
+      const d = NativeTensor.inArena('meta', 'uint8', [3072]);
+      const { arenaHighWater } = addon.stats('meta');
+      for (const t of [b, c, d]) t.dispose();
+      return arenaHighWater;
+    };
+    expect(highWater()).toBe(2048 + 512 + 3072);
+    // A stretch of 1,536 bytes behind b would fit c better than the 2,048 that a leaves, and push d up.
+    expect(highWater(4096)).toBe(highWater());
+    addon.resetStats('meta');
+  });
+
+  it('tells how much of its high-water mark was workspace', () => {
+    addon.resetStats('meta');
+    const n = 3 * 4096;
+    const x = NativeTensor.inArena('meta', 'float32', [n]);
+    const sum = NativeTensor.inArena('meta', 'float64', [1]);
+    expect(addon.stats('meta').arenaWorkspace).toBe(0);
+    addon.ops.sum(sum.handle, x.handle, n);
+    // One float64 for each of the three blocks, in steps of 256 bytes.
+    expect(addon.stats('meta')).toMatchObject({ arenaHighWater: 4 * n + 512, arenaWorkspace: 256 });
+    for (const t of [x, sum]) t.dispose();
+    expect(addon.stats('meta').arenaInUse).toBe(0);
+    addon.resetStats('meta');
+  });
 });

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -51,7 +52,7 @@ Arena::~Arena() {
   if (base_) munmap(base_, size_t(reserved_));
 }
 
-i64 Arena::allocate(i64 wanted) {
+i64 Arena::allocate(i64 wanted, bool workspace) {
   i64 bytes = rounded(wanted);
   i64 offset;
   auto best = free_by_size_.lower_bound({bytes, 0});
@@ -65,19 +66,14 @@ i64 Arena::allocate(i64 wanted) {
       free_by_size_.insert({size - bytes, at + bytes});
     }
   } else {
-    // The last free stretch may touch the top: it grows rather than being left as a hole.
     offset = top_;
-    if (!free_.empty()) {
-      auto last = std::prev(free_.end());
-      if (last->first + last->second == top_) {
-        offset = last->first;
-        free_by_size_.erase({last->second, last->first});
-        free_.erase(last);
-      }
-    }
     if (base_ && offset + bytes > reserved_) throw OpError("out of memory: the arena's reservation is used up");
     top_ = offset + bytes;
-    if (top_ > high_water_) high_water_ = top_;
+    if (top_ > high_water_) {
+      high_water_ = top_;
+      workspace_ = workspace ? bytes : 0;
+    }
+    touched_ = std::max(touched_, top_);
   }
   in_use_ += bytes;
   if (base_) {
@@ -106,19 +102,21 @@ void Arena::release(i64 offset, i64 bytes) {
       free_.erase(before);
     }
   }
-  free_[offset] = bytes;
-  free_by_size_.insert({bytes, offset});
+  if (offset + bytes == top_) {
+    top_ = offset;
+  } else {
+    free_[offset] = bytes;
+    free_by_size_.insert({bytes, offset});
+  }
 }
 
 void Arena::trim() {
   if (in_use_ != 0) return;
-  if (base_ && top_ > 0) {
-    TSTRAIN_UNPOISON(base_, size_t(top_));
-    madvise(base_, size_t(top_), MADV_DONTNEED);
+  if (base_ && touched_ > 0) {
+    TSTRAIN_UNPOISON(base_, size_t(touched_));
+    madvise(base_, size_t(touched_), MADV_DONTNEED);
   }
-  free_.clear();
-  free_by_size_.clear();
-  top_ = high_water_ = 0;
+  touched_ = 0;
 }
 
 void* Device::heap_allocate(i64 bytes) {

@@ -13,7 +13,9 @@ struct OpTable;
 // One long reservation of addresses, handed out best fit and coalesced on release. It never moves and is never
 // given back piecemeal, so a training step that repeats finds its buffers where they were: the loop allocates
 // nothing from the system. Offsets depend on the order of calls alone, so a run on `meta` (which reserves
-// nothing) has the very high-water mark of the real one.
+// nothing) has the very high-water mark of the real one. What is free at the top is not a stretch to choose but
+// the open end: an arena that is empty again places like a new one, so the high-water mark of a run is the largest
+// of its micro-batches, in whatever order they come.
 class Arena {
  public:
   explicit Arena(bool backed);
@@ -21,13 +23,19 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  i64 allocate(i64 bytes);  // returns an offset, aligned to kAlign
+  // Returns an offset, aligned to kAlign. `workspace`: for the time of one op only.
+  i64 allocate(i64 bytes, bool workspace = false);
   void release(i64 offset, i64 bytes);
   void* at(i64 offset) const { return base_ ? static_cast<char*>(base_) + offset : nullptr; }
 
   i64 in_use() const { return in_use_; }
   i64 high_water() const { return high_water_; }
-  void reset_high_water() { high_water_ = top_; }
+  // How much of it was workspace when it was reached.
+  i64 workspace_at_high_water() const { return workspace_; }
+  void reset_high_water() {
+    high_water_ = top_;
+    workspace_ = 0;
+  }
   // Gives the pages of a wholly free arena back to the system.
   void trim();
 
@@ -40,6 +48,8 @@ class Arena {
   i64 top_ = 0;
   i64 in_use_ = 0;
   i64 high_water_ = 0;
+  i64 workspace_ = 0;
+  i64 touched_ = 0;  // as far as pages may have been taken from the system
   std::map<i64, i64> free_;                  // offset → bytes
   std::set<std::pair<i64, i64>> free_by_size_;  // (bytes, offset): best fit, lowest address first
 };

@@ -282,7 +282,7 @@ struct Workspace {
   Arena& arena;
   i64 bytes, offset = 0;
   Workspace(Arena& arena, i64 bytes) : arena(arena), bytes(bytes) {
-    if (bytes > 0) offset = arena.allocate(bytes);
+    if (bytes > 0) offset = arena.allocate(bytes, true);
   }
   ~Workspace() {
     if (bytes > 0) arena.release(offset, bytes);
@@ -402,6 +402,7 @@ napi_value js_stats(napi_env env, napi_callback_info info) {
     auto set = [&](const char* key, f64 x) { napi_set_named_property(env, o, key, number(env, x)); };
     set("arenaInUse", f64(d.arena.in_use()));
     set("arenaHighWater", f64(d.arena.high_water()));
+    set("arenaWorkspace", f64(d.arena.workspace_at_high_water()));
     set("heapBytes", f64(d.heap_bytes));
     set("heapHighWater", f64(d.heap_high_water));
     set("flops", d.flops);
