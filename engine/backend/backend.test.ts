@@ -1,7 +1,16 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { addon } from './addon.js';
-import { adopt, BACKEND, fallbackCounts, makeOutput, nativeOf, tensorFrom, tensorOf } from './index.js';
+import {
+  adopt,
+  BACKEND,
+  fallbackCounts,
+  makeOutput,
+  NativeBackend,
+  nativeOf,
+  tensorFrom,
+  tensorOf,
+} from './index.js';
 import { NativeTensor } from './native_tensor.js';
 
 await tf.setBackend(BACKEND);
@@ -37,6 +46,30 @@ describe('TF.js tensors on native memory', () => {
     expect(nativeBytes()).toBe(before);
   });
 
+  it('gives back what is left when the backend itself goes', () => {
+    const before = nativeBytes();
+    const backend = new NativeBackend();
+    backend.write(new Float32Array(10), [10], 'float32');
+    const { info } = backend.output([20], 'int32');
+    expect(nativeBytes()).toBeGreaterThan(before);
+    backend.dispose();
+    backend.disposeData(info.dataId);
+    expect(nativeBytes()).toBe(before);
+  });
+
+  it('names the kernels that fall back, once each, when TSTRAIN_DEBUG=1', () => {
+    const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    vi.stubEnv('TSTRAIN_DEBUG', '1');
+    tf.tidy(() => tf.asinh(tf.asinh([1, 2])));
+    tf.tidy(() => tf.exp([1, 2]));
+    const lines = write.mock.calls.map(([line]) => line);
+    vi.restoreAllMocks();
+    vi.unstubAllEnvs();
+    expect(lines).toEqual([
+      "tstrain: kernel Asinh has no native form for these inputs; it runs on TF.js's CPU backend\n",
+    ]);
+  });
+
   it('takes over the tensors of another backend, and gives them back', async () => {
     const before = nativeBytes();
     await tf.setBackend('cpu');
@@ -67,7 +100,17 @@ describe('memory of the engine as a tf.Tensor', () => {
     weight.dispose();
   });
 
-  it('survives every kernel that falls back', () => {
+  it('can be read as long as the tf.Tensor lives', () => {
+    const before = nativeBytes();
+    const activation = NativeTensor.from('cpu', Float32Array.of(1, 2));
+    const view = tensorOf(activation);
+    activation.dispose();
+    expect([...view.dataSync()]).toEqual([1, 2]);
+    view.dispose();
+    expect(nativeBytes()).toBe(before);
+  });
+
+  it('survives a kernel that falls back', () => {
     const weight = NativeTensor.from('cpu', Float32Array.of(0, 1));
     const view = tensorOf(weight);
     const times = fallbackCounts().get('Erf') ?? 0;

@@ -174,11 +174,6 @@ export class NativeBackend extends KernelBackend {
     return native;
   }
 
-  /** The strings of a string tensor, encoded in UTF-8. */
-  strings(tensor: TensorInfo): Uint8Array[] {
-    return this.data.get(tensor.dataId).strings!;
-  }
-
   /** The two float32 tensors that a complex64 tensor consists of; they stay its own. */
   parts(tensor: TensorInfo): { real: TensorInfo; imag: TensorInfo } {
     return this.data.get(tensor.dataId).complex!;
