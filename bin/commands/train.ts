@@ -40,14 +40,19 @@ export async function trainCommand({ config: file, resume, set }: TrainRequest):
       },
     });
     if (end === 'finished') return 0;
-    const settings = set.map((s) => ` --set ${s}`).join('');
+    const settings = set.map((s) => ` --set ${quoted(s)}`).join('');
     screen.write(
       end === 'stopped_and_saved'
-        ? `stopped after step ${step}; go on with: tstrain --config ${file}${settings} --resume\n`
+        ? `stopped after step ${step}; go on with: tstrain --config ${quoted(file)}${settings} --resume\n`
         : `stopped in step ${step + 1}, without saving\n`,
     );
     return 130;
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
+}
+
+/** As a shell takes it for one word. */
+function quoted(word: string): string {
+  return /^[\w./:=,@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

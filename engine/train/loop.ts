@@ -85,12 +85,13 @@ export async function train({
   for (const { step, batches, epochsDone, endsEpoch } of steps) {
     const started = performance.now();
     gradients.zero();
-    const loss = await accumulate(model, gradients, batches, options, hooks);
-    if (loss === undefined) return { end: 'stopped_at_once', step };
+    const losses = await accumulate(model, gradients, batches, options, hooks);
+    if (losses === undefined) return { end: 'stopped_at_once', step };
+    const loss = losses.reduce((sum, x) => sum + x, 0);
 
     const gradNorm = globalNorm(gradients.flat);
     if (!Number.isFinite(loss) || !Number.isFinite(gradNorm))
-      throw notFinite(step + 1, loss, batches, gradients);
+      throw notFinite(step + 1, losses, batches, gradients);
 
     const learningRate = learningRateAt(schedule, step);
     const scale = clipFactor(gradNorm, options.maxGradNorm);
@@ -130,8 +131,8 @@ export async function train({
 }
 
 /**
- * Adds the gradients of a step's micro-batches up. Returns the step's loss, or undefined when the user asked to
- * stop at once: the event loop runs between micro-batches, so that signals are heard.
+ * Adds the gradients of a step's micro-batches up. Returns what each adds to the step's loss, or undefined when the
+ * user asked to stop at once: the event loop runs between micro-batches, so that signals are heard.
  */
 async function accumulate(
   model: LlamaForCausalLM,
@@ -139,17 +140,17 @@ async function accumulate(
   batches: readonly TrainingBatch[],
   { lossNormalization, gradientCheckpointing }: TrainingOptions,
   hooks: TrainingHooks,
-): Promise<number | undefined> {
+): Promise<number[] | undefined> {
   const stepLabels = batches.reduce((sum, batch) => sum + batch.labelTokens, 0);
-  let loss = 0;
+  const losses: number[] = [];
   for (const batch of batches) {
     const share = lossNormalization === 'token_mean' ? stepLabels : batch.labelTokens * batches.length;
     const weight = share > 0 ? 1 / share : 0;
-    loss += weight * model.forwardBackward(batch, weight, gradients, { gradientCheckpointing });
+    losses.push(weight * model.forwardBackward(batch, weight, gradients, { gradientCheckpointing }));
     await new Promise(setImmediate);
     if (hooks.stopRequested() === 'now') return undefined;
   }
-  return loss;
+  return losses;
 }
 
 /** Mean loss per labelled token over batches, without gradients; undefined when the user asked to stop at once. */
@@ -207,21 +208,22 @@ function summary({ steps, loss, tokens, label_tokens, milliseconds }: LineSums) 
 /** Names what went wrong before anything is updated: the weights and the last checkpoint are as they were. */
 function notFinite(
   step: number,
-  loss: number,
+  losses: readonly number[],
   batches: readonly TrainingBatch[],
   gradients: Gradients,
 ): UserError {
+  const wrong = batches.filter((_, i) => !Number.isFinite(losses[i]));
   const bad = gradients.layout.entries.find(({ offset, size }) => {
     const part = gradients.flat.view([size], offset);
     const squares = sumSquares(part);
     part.dispose();
     return !Number.isFinite(squares);
   });
-  const rows = batches.flatMap((batch) => [...batch.rows]);
+  const rows = (wrong.length > 0 ? wrong : batches).flatMap((batch) => [...batch.rows]);
   const shown = rows.slice(0, 8).join(', ') + (rows.length > 8 ? ` and ${rows.length - 8} more` : '');
   const where = bad ? `; the first gradient that is not finite is that of ${bad.name}` : '';
   return new UserError(
-    `step ${step}: the loss is ${loss}${where} (rows ${shown}). The weights were not updated, and the last ` +
+    `step ${step}: the loss is ${losses.reduce((sum, x) => sum + x, 0)}${where} (rows ${shown}). The weights were not updated, and the last ` +
       'checkpoint is whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
   );
 }
