@@ -57,9 +57,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
     print(`> ${row.instruction}${row.input ? ` [${row.input}]` : ''}`);
     print(`  ${text}`);
   }
-  print(
-    `\nnext: npx tstrain generate --model ${config.output_dir} --instruction "Spell the word flute backwards."`,
-  );
+  print(`\nnext: npx tstrain generate --model ${config.output_dir} --instruction "Spell backwards: flute"`);
   return 0;
 }
 
@@ -75,10 +73,7 @@ function askAll(model: LlamaForCausalLM, tokenizer: Tokenizer, rows: readonly He
     const prompt = [tokenizer.bosId!, ...tokenizer.encode(formatPrompt(row))];
     // One more than any answer has: a text that does not end is not an exact answer.
     const { ids } = generate(model, prompt, { maxNewTokens: longest + 2, eosTokenIds: [tokenizer.eosId!] });
-    return {
-      row,
-      text: tokenizer.decode([...prompt, ...ids], { skipSpecial: true }).slice(formatPrompt(row).length),
-    };
+    return { row, text: tokenizer.decode(ids, { skipSpecial: true }) };
   });
   model.dispose();
   return answers;

@@ -56,12 +56,13 @@ const LETTERS = [...'abcdefghijklmnopqrstuvwxyz'];
 
 /**
  * A made-up word of 3 to 6 letters. A few hundred real words can be learned by heart; with these in between, only
- * reading the letters helps. One in four is a row of random letters, so that every pair of letters occurs.
+ * reading the letters helps. Every second one is a row of random letters, so that
+ * guessing from the usual neighbours does not help either.
  */
 export function madeUpWord(random: Random): string {
   const length = 3 + random.below(4);
   let word = '';
-  if (random.below(4) === 0) while (word.length < length) word += random.pick(LETTERS);
+  if (random.below(2) === 0) while (word.length < length) word += random.pick(LETTERS);
   else while (word.length < length) word += random.pick(ONSETS) + random.pick(VOWELS) + random.pick(CODAS);
   return word.slice(0, length);
 }
