@@ -1,0 +1,53 @@
+import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
+import { nativeOf } from '../backend/index.js';
+import { NativeTensor } from '../backend/native_tensor.js';
+import * as explicit from './attention.js';
+import { tapeOp } from './tape.js';
+
+type Attributes = { heads: number; kvHeads: number; headDim: number; lengths: number[] };
+
+const run = tapeOp<'qkv', Attributes>({
+  name: 'Attention',
+  forward: ({ qkv }, attributes) =>
+    withDocuments(attributes.lengths, (documents) => {
+      const { out, lse } = explicit.attention(nativeOf(qkv), documents, attributes);
+      return [out, lse];
+    }),
+  saved: { inputs: ['qkv'], results: [true, true] },
+  backward: ([dout], saved, attributes) => ({
+    qkv: () =>
+      withDocuments(attributes.lengths, (documents) => {
+        const [qkv, out, lse] = saved.map((t) => nativeOf(t));
+        return explicit.attentionBackward(nativeOf(dout), { out, lse, qkv }, documents, attributes);
+      }),
+  }),
+});
+
+/**
+ * Causal attention of documents of these lengths that lie end to end: [tokens, H·D] of qkv [tokens, (H + 2·KV)·D],
+ * whose rows are q | k | v; query head h looks at key/value head ⌊h·KV/H⌋. Scores are scaled by 1/√D. Differentiable.
+ */
+export function attention(qkv: Tensor, lengths: number[], heads: explicit.Heads): Tensor2D {
+  const { heads: count, kvHeads, headDim } = heads;
+  const [out, lse] = run({ qkv }, { heads: count, kvHeads, headDim, lengths });
+  lse.dispose();
+  return out as Tensor2D;
+}
+
+function withDocuments<T>(lengths: number[], body: (documents: explicit.Documents) => T): T {
+  const offsets = new Int32Array(lengths.length + 1);
+  lengths.forEach((n, j) => {
+    offsets[j + 1] = offsets[j] + n;
+  });
+  const documents = {
+    offsets: NativeTensor.from('cpu', offsets),
+    count: lengths.length,
+    longest: Math.max(0, ...lengths),
+    pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
+  };
+  try {
+    return body(documents);
+  } finally {
+    documents.offsets.dispose();
+  }
+}
