@@ -72,7 +72,7 @@ async function main(): Promise<void> {
   for (const cell of chosen) {
     const python = 'python' in peer ? peer.python : undefined;
     measurements.push(await measure(cell, options, python, emulated && cell.precision === 'bf16'));
-    say(`\n${table(measurements)}`);
+    if (measurements.length < chosen.length) say(`\n${table(measurements)}`);
   }
   if (measurements.length === 0) return;
 

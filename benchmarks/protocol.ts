@@ -60,10 +60,10 @@ export interface Limits {
 }
 
 /** Prints `ready`, then answers each line of standard input with a round, until it ends. */
-export async function serve(ready: object, round: () => object): Promise<void> {
+export async function serve(ready: object, round: () => object | Promise<object>): Promise<void> {
   const print = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`);
   print(ready);
-  for await (const _ of createInterface({ input: process.stdin })) print(round());
+  for await (const _ of createInterface({ input: process.stdin })) print(await round());
 }
 
 /** A field of /proc/self/status in MiB: VmRSS (resident memory now) or VmHWM (its high-water mark). */

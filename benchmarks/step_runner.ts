@@ -10,12 +10,12 @@ import type { Workload } from './workload.js';
 const [file, precision, threads] = process.argv.slice(2) as [string, Precision, string];
 const workload = JSON.parse(readFileSync(file, 'utf8')) as Workload;
 addon.setThreads(Number(threads));
-const plan = planMemory(workload, precision);
+const plan = await planMemory(workload, precision);
 const before = residentMib('VmRSS');
 
 const training = new Training(workload, precision, 'cpu');
-const first = training.step();
-for (let i = 1; i < workload.warmupSteps; i++) training.step();
+const first = await training.steps(1);
+await training.steps(workload.warmupSteps - 1);
 
 const info = addon.info();
 const ready: OwnReady = {

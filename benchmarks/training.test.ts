@@ -11,11 +11,11 @@ const [cell] = parseCells('260k/fp32/fixed');
 it('trains, counts its tokens and FLOPs, and takes the memory that the plan says', async () => {
   const workload = await makeWorkload(cell, 1, 2);
   workload.steps = workload.steps.slice(0, 2).map((documents) => documents.slice(0, 1));
-  const plan = planMemory(workload, 'fp32');
+  const plan = await planMemory(workload, 'fp32');
   const training = new Training(workload, 'fp32', 'cpu');
   expect(training.parameters).toBe(260_032);
-  const first = training.step();
-  const round = training.round();
+  const first = await training.steps(1);
+  const round = await training.round();
   training.dispose();
   // An untrained model of 512 words knows nothing: ln 512 = 6.24, and a little for its random logits.
   expect(first.loss).toBeGreaterThan(6.2);
@@ -33,7 +33,7 @@ it.each(['260k', '15m', '110m'] as const)('lists every matrix product of a step 
   const workload = await makeWorkload({ ...cell, shape }, 1, 1);
   workload.steps = workload.steps.slice(0, 1);
   const config = configOf(shape);
-  planMemory(workload, 'fp32');
+  await planMemory(workload, 'fp32');
   const { tokens, labels } = meanSizes(workload.steps);
   const products = gemmsOf(config, tokens, labels).reduce((sum, g) => sum + g.times * gemmFlops(g), 0);
   // What the contracts count besides is attention: 4 products of queries and keys forward, 10 backward, per head.

@@ -1,23 +1,21 @@
 import { makeMicroBatch } from '../data/batch.js';
-import { IGNORE_INDEX } from '../data/sources.js';
 import { addon, type DeviceName } from '../engine/backend/addon.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
-import type { MicroBatch } from '../engine/model/device_batch.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
 import { AdamW } from '../engine/optim/adamw.js';
-import { clipFactor, globalNorm } from '../engine/optim/clip.js';
+import { type TrainingBatch, type TrainingStep, train } from '../engine/train/loop.js';
 import type { DeviceMemory, OwnRound } from './protocol.js';
 import { residentMib } from './protocol.js';
 import { median } from './statistics.js';
 import type { Document, Workload } from './workload.js';
 
-/** The engine at the work of a benchmark: the steps of a workload, one after the other. */
+/** The engine at the work of a benchmark: the training loop over the steps of a workload, one after the other. */
 export class Training {
   private readonly model: LlamaForCausalLM;
   private readonly gradients: Gradients;
   private readonly optimizer: AdamW;
-  private readonly batches: ReturnType<typeof toBatch>[];
+  private readonly batches: TrainingBatch[];
   private done = 0;
 
   constructor(
@@ -44,31 +42,61 @@ export class Training {
     return this.model.parameters.layout.parameters;
   }
 
-  /** One optimizer step on the next documents. The loss is the mean over their labels, before the update. */
-  step(): { tokens: number; loss: number } {
-    const { batch, labels } = this.batches[this.done % this.batches.length];
+  /** The next `count` optimizer steps, timed one by one. The loss is that of the last one, before its update. */
+  async steps(count: number): Promise<{ tokens: number; loss: number; seconds: number[] }> {
     const { learning_rate, max_grad_norm } = this.workload.optimizer;
-    this.done++;
-    this.gradients.zero();
-    const loss = this.model.forwardBackward(batch, 1 / labels, this.gradients) / labels;
-    const factor = clipFactor(globalNorm(this.gradients.flat), max_grad_norm);
-    this.optimizer.step(this.done, learning_rate, this.model.parameters, this.gradients, factor);
-    return { tokens: batch.ids.length, loss };
+    const steps: TrainingStep[] = Array.from({ length: count }, (_, i) => ({
+      step: this.done + i,
+      epochsDone: 0,
+      endsEpoch: false,
+      batches: [this.batches[(this.done + i) % this.batches.length]],
+    }));
+    this.done += count;
+    const seconds: number[] = [];
+    let last = Number.NaN;
+    let since = performance.now();
+    await train({
+      model: this.model,
+      gradients: this.gradients,
+      optimizer: this.optimizer,
+      steps,
+      options: {
+        schedule: {
+          type: 'constant',
+          learningRate: learning_rate,
+          warmupSteps: 0,
+          totalSteps: Number.POSITIVE_INFINITY,
+        },
+        maxGradNorm: max_grad_norm,
+        lossNormalization: 'token_mean',
+        gradientCheckpointing: false,
+        loggingSteps: Number.POSITIVE_INFINITY,
+        evaluateEvery: 'no',
+        saveEvery: 'no',
+      },
+      hooks: {
+        progress(_, loss) {
+          const now = performance.now();
+          seconds.push((now - since) / 1000);
+          since = now;
+          last = loss;
+        },
+        stopRequested: () => undefined,
+        log: () => {},
+        save: async () => {},
+        evaluate: async () => undefined,
+      },
+    });
+    return {
+      tokens: steps.reduce((sum, { batches }) => sum + batches[0].ids.length, 0),
+      loss: last,
+      seconds,
+    };
   }
 
-  /** The steps of one round, timed one by one. */
-  round(): OwnRound {
+  async round(): Promise<OwnRound> {
     const before = addon.stats(this.device).flops;
-    const seconds: number[] = [];
-    let tokens = 0;
-    let loss = 0;
-    for (let i = 0; i < this.workload.stepsPerRound; i++) {
-      const start = performance.now();
-      const step = this.step();
-      seconds.push((performance.now() - start) / 1000);
-      tokens += step.tokens;
-      loss = step.loss;
-    }
+    const { tokens, loss, seconds } = await this.steps(this.workload.stepsPerRound);
     return {
       tokens,
       tok_s: tokens / seconds.reduce((sum, s) => sum + s, 0),
@@ -88,10 +116,10 @@ export class Training {
 }
 
 /** The memory that the whole workload takes, by the meta device, which computes nothing. */
-export function planMemory(workload: Workload, precision: Precision): DeviceMemory {
+export async function planMemory(workload: Workload, precision: Precision): Promise<DeviceMemory> {
   addon.resetStats('meta');
   const training = new Training(workload, precision, 'meta');
-  for (let i = 0; i < workload.steps.length; i++) training.step();
+  await training.steps(workload.steps.length);
   training.dispose();
   return deviceMemory('meta');
 }
@@ -102,13 +130,12 @@ export function deviceMemory(device: DeviceName): DeviceMemory {
   return { arena: arenaHighWater, heap: heapHighWater };
 }
 
-function toBatch(documents: readonly Document[]): { batch: MicroBatch; labels: number } {
+function toBatch(documents: readonly Document[]): TrainingBatch {
   const examples = documents.map(({ ids, labels }, row) => ({
     ids: Int32Array.from(ids),
     labels: Int32Array.from(labels),
     row,
     truncated: 0,
   }));
-  const batch = makeMicroBatch({ example: (i) => examples[i] }, [...examples.keys()]);
-  return { batch, labels: batch.targets.filter((target) => target !== IGNORE_INDEX).length };
+  return makeMicroBatch({ example: (i) => examples[i] }, [...examples.keys()]);
 }
