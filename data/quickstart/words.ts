@@ -56,8 +56,8 @@ const LETTERS = [...'abcdefghijklmnopqrstuvwxyz'];
 
 /**
  * A made-up word of 3 to 6 letters. A few hundred real words can be learned by heart; with these in between, only
- * reading the letters helps. Every second one is a row of random letters, so that
- * guessing from the usual neighbours does not help either.
+ * reading the letters helps. Every second one is a row of random letters, so that guessing from the usual
+ * neighbours does not help either.
  */
 export function madeUpWord(random: Random): string {
   const length = 3 + random.below(4);
