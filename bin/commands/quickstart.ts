@@ -4,6 +4,7 @@ import { formatPrompt } from '../../data/prompt.js';
 import { type HeldOutRow, quickstartRows, writeQuickstartData } from '../../data/quickstart/index.js';
 import { addon } from '../../engine/backend/addon.js';
 import { defaultThreads } from '../../engine/backend/threads.js';
+import { listCheckpoints } from '../../engine/checkpoint/directory.js';
 import { generate } from '../../engine/generate/generate.js';
 import { parseLlamaConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
@@ -40,7 +41,9 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   const before = askAll(new LlamaForCausalLM(untrained), tokenizer, heldOut);
   print(`before training: ${percent(before)} of ${heldOut.length} held-out instructions answered exactly\n`);
 
-  const status = await trainCommand({ config: CONFIG, resume: false, set: [] });
+  // A quickstart that was interrupted has saved, and goes on where it stopped.
+  const resume = listCheckpoints(config.output_dir).length > 0;
+  const status = await trainCommand({ config: CONFIG, resume, set: [] });
   if (status !== 0) return status;
 
   const { model } = await loadModel(config.output_dir);
