@@ -212,6 +212,7 @@ function notFinite(
   batches: readonly TrainingBatch[],
   gradients: Gradients,
 ): UserError {
+  const loss = losses.reduce((sum, x) => sum + x, 0);
   const wrong = batches.filter((_, i) => !Number.isFinite(losses[i]));
   const bad = gradients.layout.entries.find(({ offset, size }) => {
     const part = gradients.flat.view([size], offset);
@@ -223,7 +224,7 @@ function notFinite(
   const shown = rows.slice(0, 8).join(', ') + (rows.length > 8 ? ` and ${rows.length - 8} more` : '');
   const where = bad ? `; the first gradient that is not finite is that of ${bad.name}` : '';
   return new UserError(
-    `step ${step}: the loss is ${losses.reduce((sum, x) => sum + x, 0)}${where} (rows ${shown}). The weights were not updated, and the last ` +
-      'checkpoint is whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
+    `step ${step}: the loss is ${loss}${where} (rows ${shown}). The weights were not updated, and checkpoints saved ` +
+      'earlier are whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
   );
 }

@@ -1,0 +1,501 @@
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { loadConfig } from '../bin/config.js';
+import { addon } from '../engine/backend/addon.js';
+import { verifyCheckpoint } from '../engine/checkpoint/directory.js';
+import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
+import { parseLlamaConfig } from '../engine/model/config.js';
+import { Parameters } from '../engine/model/parameters.js';
+import { Cli, type CliRun, type Ended } from './cli.js';
+import { type Row, RunDirectory, randomRows, TINY } from './tiny_run.js';
+
+let cli: Cli;
+beforeAll(async () => {
+  addon.setThreads(1);
+  cli = await Cli.compile();
+});
+afterAll(() => cli.remove());
+
+let directory: RunDirectory;
+const train = (...args: string[]) => cli.run(directory.path, '--config', 'run.yaml', ...args);
+const DONE = { status: 0, stderr: '' };
+
+/** What a user sees of a fault: one line on standard error, status 1. */
+const fault = (text: string) => ({ status: 1, stderr: `tstrain: ${text}\n` });
+
+/** Checksums of all files but the token cache. */
+function snapshot(): Record<string, string> {
+  const files = readdirSync(directory.path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+  return Object.fromEntries(
+    files
+      .map((file) => [
+        relative(directory.path, file),
+        createHash('sha256').update(readFileSync(file)).digest('hex'),
+      ])
+      .filter(([name]) => !name.startsWith('.cache')),
+  );
+}
+
+const checkpoints = () => directory.list('out').filter((name) => name.startsWith('checkpoint-'));
+
+describe('a whole run', () => {
+  // Each row starts with a token of its own, which tells the rest: it can be learnt by heart.
+  const rows: Row[] = randomRows(8, 3, 12).map(({ ids }, i) => ({ ids: [i, ...ids, 50], prompt_len: 1 }));
+  const tokens = rows.reduce((sum, { ids }) => sum + ids.length, 0);
+  const labelTokens = tokens - rows.length;
+  const EPOCHS = 60;
+  const STEPS = 3 * EPOCHS;
+  let ended: Ended;
+
+  beforeAll(async () => {
+    directory = new RunDirectory();
+    directory.writeRows('rows.jsonl', rows);
+    directory.writeConfig({
+      num_train_epochs: EPOCHS,
+      per_device_train_batch_size: 3,
+      learning_rate: 2e-2,
+      weight_decay: 0.01,
+      logging_steps: 2,
+      eval_strategy: 'epoch',
+      eval_data_path: 'rows.jsonl',
+      save_strategy: 'steps',
+      save_steps: 50,
+      save_total_limit: 2,
+    });
+    ended = await train();
+  });
+  afterAll(() => directory.remove());
+
+  const lines = () => directory.metrics().filter((line) => line.eval_loss === undefined);
+  const evals = () => directory.metrics().filter((line) => line.eval_loss !== undefined);
+
+  it('says what it does, and ends with status 0', () => {
+    expect(ended).toMatchObject(DONE);
+    expect(ended.stdout).toContain(
+      `rows.jsonl: 8 rows, 8 used; ${tokens} tokens, ${labelTokens} with a label`,
+    );
+    expect(ended.stdout).toContain(`${STEPS} steps of 1 × 3 examples into out\n`);
+    expect(ended.stdout).toMatch(/\nstep 2\/180 {2}epoch 0\.67 {2}loss \d\.\d{4} {2}grad_norm /);
+    expect(ended.stdout).toMatch(/\nstep 180\/180 {2}epoch 60\.00 {2}eval_loss 0\.\d{4}\n/);
+    expect(ended.stdout).toMatch(/\nsaved out\/checkpoint-150\n(?:.*\n)*the model is in out\n$/);
+    // No bar and no control characters in a pipe.
+    expect(ended.stdout).not.toMatch(/[^\n\P{Cc}]/u);
+  });
+
+  it('writes metrics: every field, unrounded, and the sums of what was trained on', () => {
+    expect(lines().map(({ step }) => step)).toEqual(Array.from({ length: STEPS / 2 }, (_, i) => 2 * i + 2));
+    for (const line of lines()) {
+      expect(Object.keys(line).sort()).toEqual(
+        [
+          'epoch',
+          'grad_norm',
+          'label_tokens',
+          'learning_rate',
+          'loss',
+          'step',
+          'step_time_ms',
+          'tokens',
+          'tokens_per_second',
+        ], // prettier
+      );
+      expect(line.epoch).toBe(Math.floor(line.step / 3) + (line.step % 3) / 3);
+      expect(line.tokens_per_second).toBeCloseTo(line.tokens / ((2 * line.step_time_ms) / 1000), 6);
+    }
+    expect(lines().reduce((sum, line) => sum + line.tokens, 0)).toBe(EPOCHS * tokens);
+    expect(lines().reduce((sum, line) => sum + line.label_tokens, 0)).toBe(EPOCHS * labelTokens);
+    // Numbers as they were computed: nearly all have at least 15 digits.
+    const digits = lines().flatMap((line) => [line.loss, line.grad_norm].map((x) => String(x).length));
+    expect(digits.filter((length) => length >= 15).length).toBeGreaterThan(0.9 * digits.length);
+  });
+
+  it('follows the schedule', () => {
+    const warmup = Math.ceil(0.03 * STEPS);
+    for (const { step, learning_rate } of lines()) {
+      const at = step - 1;
+      const factor =
+        at < warmup ? at / warmup : (1 + Math.cos((Math.PI * (at - warmup)) / (STEPS - warmup))) / 2;
+      expect(learning_rate).toBeCloseTo(2e-2 * factor, 15);
+    }
+  });
+
+  it('learns: the loss falls from ln(vocabulary) to almost nothing', () => {
+    const [first, last] = [lines()[0], lines().at(-1)!];
+    expect(Math.abs(first.loss - Math.log(TINY.vocab_size))).toBeLessThan(0.2);
+    expect(last.loss).toBeLessThan(0.05);
+    expect(evals().map(({ step }) => step)).toEqual(Array.from({ length: EPOCHS }, (_, i) => 3 * i + 3));
+    expect(Object.keys(evals()[0])).toEqual(['step', 'epoch', 'eval_loss']);
+    expect(evals().at(-1)!.eval_loss).toBeLessThan(0.05);
+  });
+
+  it('keeps the newest checkpoints, whole, and leaves nothing else behind', async () => {
+    expect(directory.list('out')).toEqual([
+      'checkpoint-100',
+      'checkpoint-150',
+      'config.json',
+      'manifest.json',
+      'metrics.jsonl',
+      'model.safetensors',
+      'run.yaml',
+    ]);
+    for (const name of checkpoints())
+      expect(await verifyCheckpoint(directory.at('out', name))).toBeUndefined();
+    expect(await verifyCheckpoint(directory.at('out'))).toBeUndefined();
+  });
+
+  it('saves settings that make the same run again', async () => {
+    expect(loadConfig(directory.at('out/run.yaml'), [], { checkPaths: false })).toEqual(
+      loadConfig(directory.at('run.yaml'), [], { checkPaths: false }),
+    );
+    const again = await cli.run(directory.path, '--config', 'out/run.yaml', '--set', 'output_dir=again');
+    expect(again).toMatchObject(DONE);
+    expect(directory.bytes('again/model.safetensors').equals(directory.bytes('out/model.safetensors'))).toBe(
+      true,
+    );
+    expect(directory.untimedMetrics('again')).toBe(directory.untimedMetrics());
+  });
+
+  it('saves a model that tstrain score and tstrain generate open', async () => {
+    const score = await cli.run(
+      directory.path,
+      ...['score', '--model', 'out', '--data', 'rows.jsonl', '--json', '--threads', '1'],
+    );
+    expect(score).toMatchObject(DONE);
+    const total = JSON.parse(score.stdout.trimEnd().split('\n').at(-1)!);
+    expect(total.label_tokens).toBe(labelTokens);
+    // The same sums in another order, in float32.
+    expect(Math.abs(total.loss - evals().at(-1)!.eval_loss)).toBeLessThan(1e-6);
+
+    const [start, ...rest] = rows[5].ids;
+    const generated = await cli.run(
+      directory.path,
+      ...[
+        'generate',
+        '--model',
+        'out',
+        '--ids',
+        String(start),
+        '--max-new-tokens',
+        String(rest.length),
+        '--json',
+      ],
+    );
+    expect(generated).toMatchObject({ status: 0 });
+    expect(JSON.parse(generated.stdout).ids).toEqual(rest);
+  });
+});
+
+describe('tstrain --config', () => {
+  beforeEach(() => {
+    directory = new RunDirectory();
+    directory.writeRows('rows.jsonl', randomRows(10, 4));
+  });
+  afterEach(() => directory.remove());
+
+  it('takes --set over the file', async () => {
+    directory.writeConfig({ max_steps: 9 });
+    const set = ['--set', 'max_steps=2', '--set', 'output_dir=other', '--set', 'seed=7'];
+    expect(await train(...set)).toMatchObject(DONE);
+    expect(directory.metrics('other').map(({ step }) => step)).toEqual([1, 2]);
+    expect(directory.text('other/run.yaml')).toMatch(/^seed: 7$/m);
+    expect(existsSync(directory.at('out'))).toBe(false);
+  });
+
+  it('saves and evaluates at the end of each epoch, the one that a run ends in included', async () => {
+    // 10 rows by 4: three steps an epoch.
+    directory.writeConfig({
+      max_steps: 8,
+      save_strategy: 'epoch',
+      eval_strategy: 'epoch',
+      eval_data_path: 'rows.jsonl',
+    });
+    expect(await train()).toMatchObject(DONE);
+    expect(checkpoints()).toEqual(['checkpoint-3', 'checkpoint-6', 'checkpoint-8']);
+    expect(
+      directory
+        .metrics()
+        .filter((line) => 'eval_loss' in line)
+        .map(({ step }) => step),
+    ).toEqual([3, 6, 8]);
+  });
+
+  describe('refuses, with one line and without touching anything:', () => {
+    const none = () => {};
+    it.each<[string, () => void, string[], string]>([
+      [
+        'an unknown key',
+        () => directory.write('run.yaml', `${directory.text('run.yaml')}learing_rate: 1e-3\n`),
+        [],
+        'run.yaml:15: unknown key "learing_rate"; did you mean "learning_rate"?',
+      ],
+      ['a config that is not there', none, ['--config', 'rum.yaml'], 'rum.yaml: no such file: rum.yaml'],
+      [
+        'a data file that is not there',
+        none,
+        ['--set', 'data_path=nowhere.json'],
+        '--set data_path=nowhere.json: data_path: no such file: nowhere.json',
+      ],
+      ['--set without a value', none, ['--set', 'seed'], '--set seed: expected key=value'],
+      [
+        'an empty data file',
+        () => directory.write('rows.jsonl', ''),
+        [],
+        'rows.jsonl is empty: expected a JSON array of rows, or one row a line.',
+      ],
+      [
+        'data without a label',
+        () => directory.writeRows('rows.jsonl', [{ ids: [1, 2, 3], prompt_len: 3 }]),
+        [],
+        'rows.jsonl: none of its 1 rows has a label to learn from. A row needs at least two ids and a label on one ' +
+          'that is not its first.',
+      ],
+      [
+        'ids beyond the vocabulary',
+        () => directory.writeRows('rows.jsonl', [...randomRows(3, 5), { ids: [1, 2, 53], prompt_len: 1 }]),
+        [],
+        "rows.jsonl, row 3: id 53 is outside the model's vocabulary of 53 (ids 0 to 52). The data or the tokenizer " +
+          'belongs to another model.',
+      ],
+      [
+        '--resume with nothing there',
+        none,
+        ['--resume'],
+        'out: there is no whole checkpoint to resume from; start without --resume',
+      ],
+      [
+        'a device that this version has not',
+        none,
+        ['--set', 'device=cuda'],
+        'run.yaml: device: cuda is not in this version; cpu (or auto, which means cpu here) is',
+      ],
+    ])('%s', async (_, prepare, args, text) => {
+      directory.writeConfig();
+      prepare();
+      const before = snapshot();
+      // A later --config wins over the first.
+      expect(await train(...args)).toMatchObject(fault(text));
+      expect(snapshot()).toEqual(before);
+    });
+  });
+
+  it('refuses an output_dir with checkpoints, and continuations that would be another run', async () => {
+    directory.writeConfig({ max_steps: 4, save_strategy: 'steps', save_steps: 2 });
+    expect(await train()).toMatchObject(DONE);
+    const before = snapshot();
+    expect(await train()).toMatchObject(
+      fault(
+        'out: output_dir already has checkpoints; --resume goes on from the newest, or choose another output_dir',
+      ),
+    );
+    const changed = (key: string, is: unknown, was: unknown) =>
+      `--resume: ${key} is ${is}, but out/checkpoint-4 was made with ${was}; set it back, or start a new run in ` +
+      'another output_dir';
+    const cases: [string[], string][] = [
+      [['seed=1'], changed('seed', 1, 42)],
+      [['per_device_train_batch_size=2'], changed('per_device_train_batch_size', 2, 4)],
+      [['gradient_accumulation_steps=2'], changed('gradient_accumulation_steps', 2, 1)],
+      [['bf16=true'], changed('bf16', true, false)],
+      [['packing=true'], changed('packing', true, false)],
+      [['model_max_length=16'], changed('model_max_length', 16, 32)],
+      [['data_order=sequential'], changed('data_order', '"sequential"', '"shuffled"')],
+      [
+        ['loss_normalization=mean_of_means'],
+        changed('loss_normalization', '"mean_of_means"', '"token_mean"'),
+      ],
+      [
+        [`model_config=${JSON.stringify({ ...TINY, rms_norm_eps: 1e-5 })}`],
+        "--resume: the model's config differs from that of out/checkpoint-4; set model_name_or_path or model_config " +
+          'back, or start a new run in another output_dir',
+      ],
+      [
+        ['data_path=other.jsonl'],
+        '--resume: data_path other.jsonl no longer holds the rows that out/checkpoint-4 was trained on; put them ' +
+          'back (the tokenizer counts too), or start a new run in another output_dir',
+      ],
+    ];
+    directory.writeRows('other.jsonl', randomRows(10, 5));
+    for (const [set, text] of cases)
+      expect(await train('--resume', ...set.flatMap((s) => ['--set', s]))).toMatchObject(fault(text));
+    expect(snapshot()).toEqual({ ...before, 'other.jsonl': expect.anything() });
+  });
+
+  it('resumes with other settings where that is still the same run, and says what changed', async () => {
+    directory.writeConfig({ max_steps: 4, save_strategy: 'steps', save_steps: 2 });
+    expect(await train()).toMatchObject(DONE);
+    const { status, stdout } = await train('--resume', '--set', 'max_steps=6', '--set', 'threads=2');
+    expect(status).toBe(0);
+    expect(stdout).toContain('\nchanged since out/checkpoint-4: max_steps was 4, is 6\n');
+    expect(stdout).toContain(
+      '\nchanged since out/checkpoint-4: threads was 1, is 2; the run goes on, but not bit for bit as it would have\n',
+    );
+    expect(stdout).toContain('\nresuming after step 4 of 6 from out/checkpoint-4\n');
+    expect(directory.metrics().map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  it('passes over a damaged checkpoint when it resumes, and says so', async () => {
+    directory.writeConfig({ max_steps: 6, save_strategy: 'steps', save_steps: 2 });
+    expect(await train()).toMatchObject(DONE);
+    const [model, metrics] = [directory.bytes('out/model.safetensors'), directory.untimedMetrics()];
+    appendFileSync(directory.at('out/checkpoint-6/model.safetensors'), '!');
+    const resumed = await train('--resume');
+    expect(resumed).toMatchObject(DONE);
+    expect(resumed.stdout).toMatch(
+      /^out\/checkpoint-6 is skipped: model\.safetensors has \d+ bytes instead of \d+\n/,
+    );
+    expect(resumed.stdout).toContain('\nresuming after step 4 of 6 from out/checkpoint-4\n');
+    expect(directory.bytes('out/model.safetensors').equals(model)).toBe(true);
+    expect(directory.untimedMetrics()).toBe(metrics);
+    expect(await verifyCheckpoint(directory.at('out/checkpoint-6'))).toBeUndefined();
+  });
+
+  it('keeps a second run out of the directory', async () => {
+    directory.writeConfig({ num_train_epochs: 100_000 });
+    const first = cli.start(directory.path, ['--config', 'run.yaml']);
+    await first.printed(/steps of/);
+    expect(await train()).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: expect.stringMatching(
+        new RegExp(
+          `^tstrain: out: another run is writing here \\(process ${first.child.pid} on .*\\); wait for it, or choose ` +
+            'another output_dir\n$',
+        ),
+      ),
+    });
+    expect(await train('--resume')).toMatchObject({ status: 1, stdout: '' });
+    first.signal('SIGKILL');
+    await first.ended;
+    // Nobody has to delete anything after a kill.
+    expect(await train('--set', 'max_steps=1')).toMatchObject(DONE);
+  });
+
+  describe('Ctrl-C', () => {
+    const start = async (): Promise<CliRun> => {
+      const run = cli.start(directory.path, ['--config', 'run.yaml']);
+      expect(await run.printed(/steps of/)).toBe(true);
+      return run;
+    };
+
+    it.each(['SIGINT', 'SIGTERM'] as const)(
+      '(%s) finishes the step, saves and says how to go on; the end is the same',
+      async (signal) => {
+        directory.writeConfig({ max_steps: 600, logging_steps: 7 });
+        expect(await train('--set', 'output_dir=whole')).toMatchObject(DONE);
+        const run = await start();
+        await run.printed(/step 70\//);
+        run.signal(signal);
+        const { status, stdout, stderr } = await run.ended;
+        expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
+        expect(stdout).toContain('\nfinishing this step, then saving; once more stops at once\n');
+        const [, step, command] = /\nstopped after step (\d+); go on with: tstrain (.*)\n$/.exec(stdout)!;
+        expect(Number(step)).toBeGreaterThanOrEqual(70);
+        expect(checkpoints()).toEqual([`checkpoint-${step}`]);
+        expect(existsSync(directory.at('out/model.safetensors'))).toBe(false);
+
+        expect(await cli.run(directory.path, ...command.split(' '))).toMatchObject(DONE);
+        expect(
+          directory.bytes('out/model.safetensors').equals(directory.bytes('whole/model.safetensors')),
+        ).toBe(true);
+        expect(directory.untimedMetrics()).toBe(directory.untimedMetrics('whole'));
+      },
+    );
+
+    it('twice stops within the step, without saving', async () => {
+      // One step of thousands of micro-batches: it takes seconds.
+      directory.writeRows('rows.jsonl', randomRows(6000, 6));
+      directory.writeConfig({
+        per_device_train_batch_size: 1,
+        gradient_accumulation_steps: 6000,
+        max_steps: 3,
+      });
+      const run = await start();
+      run.signal('SIGINT');
+      await run.printed(/finishing this step/);
+      run.signal('SIGINT');
+      const { status, stdout, stderr } = await run.ended;
+      expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
+      expect(stdout).toContain('\nstopping at once; the work since the last checkpoint is lost\n');
+      expect(stdout).toMatch(/\nstopped in step 1, without saving\n$/);
+      expect(directory.list('out')).toEqual(['run.yaml']);
+    });
+
+    it('while data is read stops at once', async () => {
+      directory.writeRows('rows.jsonl', randomRows(100_000, 6));
+      directory.writeConfig();
+      const run = cli.start(directory.path, ['--config', 'run.yaml']);
+      while (!existsSync(directory.at('out/.tstrain.lock'))) await wait(5);
+      run.signal('SIGINT');
+      expect(await run.ended).toEqual({ status: 130, stdout: '', stderr: '' });
+      expect(directory.list('out')).toEqual([]);
+    });
+  });
+
+  describe('numbers that are not finite', () => {
+    it('stop the run before the update: too high a learning rate', async () => {
+      directory.writeConfig({
+        learning_rate: 1e30,
+        lr_scheduler_type: 'constant',
+        data_order: 'sequential',
+        save_strategy: 'steps',
+        save_steps: 1,
+      });
+      const { status, stderr } = await train();
+      expect(status).toBe(1);
+      expect(stderr).toMatch(
+        /^tstrain: step 2: the loss is NaN; the first gradient that is not finite is that of model\.embed_tokens\.weight \(rows 4, 5, 6, 7\)\. The weights were not updated, and checkpoints saved earlier are whole\. .*\n$/,
+      );
+      expect(checkpoints()).toEqual(['checkpoint-1']);
+      expect(await verifyCheckpoint(directory.at('out/checkpoint-1'))).toBeUndefined();
+      expect(directory.metrics().map(({ step }) => step)).toEqual([1]);
+      expect(existsSync(directory.at('out/model.safetensors'))).toBe(false);
+    });
+
+    it('name the rows of the micro-batch that has them', async () => {
+      // Only token 52 reaches the first hidden dimension, and that one overflows in the head.
+      const config = parseLlamaConfig(TINY, 'tiny');
+      const { vocab_size: vocab, hidden_size: hidden, intermediate_size: intermediate } = TINY;
+      const parameters = new Parameters(config, 'cpu', 'fp32');
+      parameters.initialize(1);
+      const change = (name: string, update: (values: Float32Array) => void) => {
+        const tensor = parameters.tensor(name);
+        const values = tensor.floats();
+        update(values);
+        tensor.write(values);
+        tensor.dispose();
+      };
+      change('model.embed_tokens.weight', (values) => {
+        for (let id = 0; id < vocab; id++) values[id * hidden] = id === 52 ? 1 : 0;
+      });
+      for (const layer of [0, 1]) {
+        change(`model.layers.${layer}.self_attn.o_proj.weight`, (values) => values.fill(0, 0, hidden));
+        change(`model.layers.${layer}.mlp.down_proj.weight`, (values) => values.fill(0, 0, intermediate));
+      }
+      change('lm_head.weight', (values) => {
+        for (let id = 0; id < vocab; id++) values[id * hidden] = 3e38;
+      });
+      await saveHfWeights(directory.path, config, parameters);
+      parameters.dispose();
+      directory.write('config.json', JSON.stringify({ model_type: 'llama', ...TINY }));
+
+      const rows = randomRows(6, 8).map(({ ids }) => ({ ids: ids.map((id) => id % 52), prompt_len: 1 }));
+      rows[3].ids[0] = 52;
+      directory.writeRows('rows.jsonl', rows);
+      directory.writeConfig({
+        model_config: undefined,
+        model_name_or_path: '.',
+        data_order: 'sequential',
+        per_device_train_batch_size: 2,
+        gradient_accumulation_steps: 3,
+      });
+      expect(await train()).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(/^tstrain: step 1: the loss is NaN; .*\(rows 2, 3\)\. .*\n$/),
+      });
+      expect(directory.list('out')).toEqual(['run.yaml']);
+    });
+  });
+});
