@@ -3,6 +3,9 @@
 
 namespace tstrain::TSTRAIN_ISA {
 
+// A float32 sum over a vocabulary loses digits with its length: parts of it are summed first.
+constexpr i64 kSumColumns = 1024;
+
 // The exponentials of a row are kept in a scratch row that stays in the cache, so each is computed once, and the
 // gradient may be written over the logits in another type than theirs.
 void cross_entropy(const Context& context, Out loss, Out lse, Out dlogits, In logits, In targets, In weights, i64 rows,
@@ -27,10 +30,15 @@ void cross_entropy(const Context& context, Out loss, Out lse, Out dlogits, In lo
 #pragma omp simd reduction(max : top)
           for (i64 i = 0; i < vocab; i++) top = load(x + i) > top ? load(x + i) : top;
           float sum = 0;
-#pragma omp simd reduction(+ : sum)
-          for (i64 i = 0; i < vocab; i++) {
-            e[i] = exp_float(load(x + i) - top);
-            sum += e[i];
+          for (i64 start = 0; start < vocab; start += kSumColumns) {
+            i64 end = start + kSumColumns < vocab ? start + kSumColumns : vocab;
+            float part = 0;
+#pragma omp simd reduction(+ : part)
+            for (i64 i = start; i < end; i++) {
+              e[i] = exp_float(load(x + i) - top);
+              part += e[i];
+            }
+            sum += part;
           }
           bool counted = target[r] != -100;
           float row_lse = top + std::log(sum);
