@@ -44,7 +44,7 @@ export const SKILLS: readonly Skill[] = [
       'Copy the input.',
     ],
     heldOutPhrasings: ['Copy the word {w}.', 'Say the word {w}.'],
-    trainingRows: 7000,
+    trainingRows: 6000,
   },
   {
     name: 'capitals',
@@ -80,6 +80,7 @@ export const SKILLS: readonly Skill[] = [
     subjects: 'words',
     phrasings: [
       'How many letters are in {w}?',
+      'How many letters are in the word {w}?',
       'How many letters has {w}?',
       'Count the letters of {w}.',
       'Letters in {w}:',
@@ -127,11 +128,11 @@ export const SKILLS: readonly Skill[] = [
       'What is the opposite of {w}?',
       'Write the opposite of {w}.',
       'Opposite of {w}:',
-      'Say the opposite of {w}.',
+      'Opposite of the word {w}:',
       'Write the opposite.',
     ],
-    heldOutPhrasings: ['What is the opposite of the word {w}?', 'Opposite of the word {w}:'],
-    trainingRows: 5000,
+    heldOutPhrasings: ['What is the opposite of the word {w}?', 'Write the opposite of the word {w}.'],
+    trainingRows: 6000,
   },
   {
     name: 'sum',
