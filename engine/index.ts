@@ -1,0 +1,34 @@
+/**
+ * tstrain as a library: TF.js tensors in and out (importing this registers the backend `native`), or the explicit
+ * engine underneath.
+ */
+
+export { fallbackCounts, nativeOf, tensorOf } from './backend/index.js';
+export { NativeTensor } from './backend/native_tensor.js';
+export { Decoder } from './generate/decoder.js';
+export { type GenerateOptions, generate } from './generate/generate.js';
+export { probabilities, type Sampling } from './generate/sampling.js';
+export { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from './model/config.js';
+export type { MicroBatch } from './model/device_batch.js';
+export { LlamaForCausalLM } from './model/llama.js';
+export { loadModel } from './model/load.js';
+export { Gradients, Parameters, type Precision } from './model/parameters.js';
+export { llamaLogits, llamaLoss, type NamedWeights } from './model/tape.js';
+export { attention } from './ops/attention_tape.js';
+export { embedding } from './ops/embedding_tape.js';
+export { linearCrossEntropy } from './ops/linear_cross_entropy_tape.js';
+export { linear } from './ops/linear_tape.js';
+export { residualAdd } from './ops/residual_add_tape.js';
+export { addRmsnorm, rmsnorm } from './ops/rmsnorm_tape.js';
+export { rope } from './ops/rope_tape.js';
+export { swiglu } from './ops/swiglu_tape.js';
+export { AdamW, type AdamWOptions } from './optim/adamw.js';
+export { clipFactor, globalNorm } from './optim/clip.js';
+export { learningRateAt, type Schedule } from './optim/schedule.js';
+export {
+  type TrainingHooks,
+  type TrainingOptions,
+  type TrainingRun,
+  type TrainingStep,
+  train,
+} from './train/loop.js';
