@@ -14,7 +14,10 @@ interface TrainOptions {
  * missing, and start at once.
  */
 const commands: Record<string, { summary: string; load?: () => Promise<Command> }> = {
-  plan: { summary: 'memory by part, FLOPs, tokens and steps of a run, before it starts' },
+  plan: {
+    summary: 'memory by part, FLOPs, tokens and steps of a run, before it starts',
+    load: async () => (await import('./commands/plan.js')).planCommand(),
+  },
   score: {
     summary: 'the loss of given rows',
     load: async () => (await import('./commands/score.js')).scoreCommand(),

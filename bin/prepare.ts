@@ -48,16 +48,7 @@ export async function prepareRun(
   const dataset = await load(config.data_path);
   const evalDataset = config.eval_strategy === 'no' ? undefined : await load(config.eval_data_path!);
 
-  const schedule = runSchedule(dataset.lengths, {
-    dataOrder: config.data_order,
-    seed: config.seed,
-    packing: config.packing,
-    perDeviceTrainBatchSize: config.per_device_train_batch_size,
-    modelMaxLength: config.model_max_length,
-    gradientAccumulationSteps: config.gradient_accumulation_steps,
-    numTrainEpochs: config.num_train_epochs,
-    maxSteps: config.max_steps,
-  });
+  const schedule = scheduleOf(config, dataset.lengths);
   const { totalSteps } = schedule;
   return {
     config,
@@ -81,4 +72,26 @@ export async function prepareRun(
       saveEvery: config.save_strategy === 'steps' ? config.save_steps : config.save_strategy,
     },
   };
+}
+
+/** The steps that a run makes of examples of these lengths. */
+export function scheduleOf(config: RunConfig, lengths: Int32Array): RunSchedule {
+  return runSchedule(lengths, {
+    dataOrder: config.data_order,
+    seed: config.seed,
+    packing: config.packing,
+    perDeviceTrainBatchSize: config.per_device_train_batch_size,
+    modelMaxLength: config.model_max_length,
+    gradientAccumulationSteps: config.gradient_accumulation_steps,
+    numTrainEpochs: config.num_train_epochs,
+    maxSteps: config.max_steps,
+  });
+}
+
+/** The examples of each micro-batch of an evaluation; none without evaluation data. */
+export function* evaluationExamples({ evalDataset, config }: PreparedRun): Generator<number[]> {
+  const size = config.per_device_eval_batch_size;
+  const examples = evalDataset?.length ?? 0;
+  for (let at = 0; at < examples; at += size)
+    yield Array.from({ length: Math.min(size, examples - at) }, (_, i) => at + i);
 }

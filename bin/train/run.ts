@@ -14,7 +14,6 @@ import {
 import { loadHfWeights, saveHfWeights } from '../../engine/checkpoint/hf_model.js';
 import { lockOutputDirectory } from '../../engine/checkpoint/lock.js';
 import { toHfConfig } from '../../engine/model/config.js';
-import { llamaLayout } from '../../engine/model/layout.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';
 import { AdamW } from '../../engine/optim/adamw.js';
@@ -23,7 +22,8 @@ import { evaluate, type TrainingEnd, type TrainingStep, train } from '../../engi
 import { appendMetrics, dropMetricsAfter, type LineSums } from '../../engine/train/metrics.js';
 import { UserError } from '../../errors.js';
 import { type RunConfig, renderConfig } from '../config.js';
-import { type PreparedRun, prepareRun } from '../prepare.js';
+import { diskUse, memoryWarning } from '../plan/needs.js';
+import { evaluationExamples, type PreparedRun, prepareRun } from '../prepare.js';
 import { version } from '../version.js';
 import { makeProgress } from './progress.js';
 import { checkResume, findResumePoint, type ResumePoint } from './resume.js';
@@ -95,7 +95,9 @@ async function trainPrepared(
   const outputDir = config.output_dir;
   const { totalSteps } = schedule;
   const firstStep = from?.state.step ?? 0;
-  checkDisk(prepared, totalSteps - firstStep);
+  checkFreeDisk(outputDir, diskUse(prepared, totalSteps - firstStep).most);
+  const warning = memoryWarning(prepared);
+  if (warning) print(warning);
 
   const parameters = new Parameters(prepared.model, 'cpu', prepared.precision);
   const model = new LlamaForCausalLM(parameters);
@@ -191,12 +193,8 @@ function* trainingSteps({ dataset, schedule }: PreparedRun, firstStep: number): 
     yield { ...step, batches: microBatches.map((examples) => makeMicroBatch(dataset, examples)) };
 }
 
-function* evaluationBatches({ evalDataset, config }: PreparedRun) {
-  const size = config.per_device_eval_batch_size;
-  for (let at = 0; at < evalDataset!.length; at += size) {
-    const examples = Array.from({ length: Math.min(size, evalDataset!.length - at) }, (_, i) => at + i);
-    yield makeMicroBatch(evalDataset!, examples);
-  }
+function* evaluationBatches(prepared: PreparedRun) {
+  for (const examples of evaluationExamples(prepared)) yield makeMicroBatch(prepared.evalDataset!, examples);
 }
 
 /** Tokenizer files from the tokenizer's directory, generation_config.json from the model's. */
@@ -208,20 +206,6 @@ async function copyCompanions(config: RunConfig, directory: string): Promise<voi
       await copyFile(join(source, name), join(directory, name));
       break;
     }
-}
-
-/** Weights and two moments a checkpoint, weights for the final model, and one checkpoint aside while it is written. */
-function checkDisk({ model, config, training }: PreparedRun, steps: number): void {
-  const weights = 4 * llamaLayout(model).parameters;
-  let checkpoints = 0;
-  if (training.saveEvery !== 'no') {
-    const saves =
-      training.saveEvery === 'epoch'
-        ? Math.ceil(config.num_train_epochs)
-        : Math.floor(steps / training.saveEvery);
-    checkpoints = Math.min(saves, (config.save_total_limit ?? saves) + 1);
-  }
-  checkFreeDisk(config.output_dir, weights * (1 + 3 * checkpoints));
 }
 
 function machineState(): TrainerState['machine'] {

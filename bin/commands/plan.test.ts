@@ -1,0 +1,243 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { UserError } from '../../errors.js';
+import { loadConfig } from '../config.js';
+import { diskUse, memoryWarning } from '../plan/needs.js';
+import type { PlanReport } from '../plan/report.js';
+import { prepareRun } from '../prepare.js';
+import { describeMeasured, describe as describePlan, planCommand } from './plan.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'tstrain-plan-'));
+vi.stubEnv('XDG_CACHE_HOME', directory);
+afterAll(() => rmSync(directory, { recursive: true }));
+afterEach(() => {
+  process.exitCode = undefined;
+});
+
+const output = join(directory, 'out');
+const rows = (name: string, lengths: number[]) => {
+  const file = join(directory, name);
+  const row = (length: number) =>
+    JSON.stringify({ ids: Array.from({ length }, (_, i) => i % 40), prompt_len: 2 });
+  writeFileSync(file, lengths.map(row).join('\n'));
+  return file;
+};
+const config = join(directory, 'run.yaml');
+writeFileSync(
+  config,
+  `model_config:
+  model_type: llama
+  vocab_size: 40
+  hidden_size: 32
+  intermediate_size: 48
+  num_hidden_layers: 2
+  num_attention_heads: 4
+  max_position_embeddings: 64
+  tie_word_embeddings: true
+data_path: ${rows('rows.jsonl', [9, 12, 25, 4, 16, 8, 20, 11, 7, 13])}
+eval_data_path: ${rows('eval.jsonl', [6, 10])}
+output_dir: ${output}
+model_max_length: 20
+num_train_epochs: 2
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 2
+save_strategy: epoch
+threads: 1
+`,
+);
+
+/** What the command writes to standard output and standard error. */
+async function run(...options: string[]) {
+  const written = { stdout: '', stderr: '' };
+  const sink = (name: keyof typeof written) =>
+    new Writable({
+      write(chunk, _, done) {
+        written[name] += chunk;
+        done();
+      },
+    });
+  await planCommand({ stdout: sink('stdout'), stderr: sink('stderr') })
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .parseAsync(['--config', config, ...options], { from: 'user' });
+  return written;
+}
+
+async function plan(...options: string[]): Promise<PlanReport> {
+  const { stdout } = await run('--json', ...options);
+  expect(stdout.split('\n')).toHaveLength(2);
+  return JSON.parse(stdout);
+}
+
+describe('tstrain plan --json', () => {
+  it('tells all about a run, and writes nothing', async () => {
+    const report = await plan();
+    // 40·32 + 2·(4·32·32 + 3·32·48 + 2·32) + 32 parameters, and groups of 128: only the norms leave gaps.
+    const parameters = 1280 + 2 * (4096 + 4608 + 64) + 32;
+    const aligned = 1280 + 2 * (4096 + 4608) + 5 * 128;
+    expect(report).toMatchObject({
+      model: { parameters, precision: 'fp32', gradient_checkpointing: false },
+      device: 'cpu',
+      threads: 1,
+      memory: { weights: 4 * aligned, bf16_weights: 0, gradients: 4 * aligned, moments: 8 * aligned },
+      largest_eval_batch: null,
+      // 10 examples, 2 a micro-batch, 2 of these a step: 3 steps an epoch.
+      schedule: {
+        epochs: 2,
+        steps: 6,
+        warmup_steps: 1,
+        micro_batches: 10,
+        packing: false,
+        steps_unpacked: 6,
+        fill_rate: null,
+      },
+      tokens: { total: 240, labelled: 200, per_step: 40 },
+      disk: { checkpoint: 12 * parameters, final_model: 4 * parameters, most: 28 * parameters },
+      data: {
+        rows: 10,
+        examples: 10,
+        tokens: 120,
+        label_tokens: 100,
+        longest: 20,
+        truncated: [{ row: 2, by: 5 }],
+      },
+      eval_data: null,
+      measured: null,
+    });
+    const { arena, total, activations, workspace, ...held } = report.memory;
+    expect(activations + workspace).toBe(arena);
+    expect(total).toBe(Object.values(held).reduce((sum, bytes) => sum + bytes, arena));
+    expect(report.machine.fits).toBe(report.machine.memory_available >= total);
+    expect(report.flops.per_step * 6).toBeCloseTo(report.flops.total, 6);
+    // 6 for each weight of a matrix and token, and attention (arXiv 2001.08361, equation 2.2).
+    expect(report.flops.total).toBeGreaterThan(6 * 2 * (4096 + 4608) * 240 + 6 * 1280 * 200);
+    expect(existsSync(output)).toBe(false);
+  });
+
+  it('compares packing with the recipe', async () => {
+    const { schedule } = await plan('--set', 'packing=true');
+    // 120 tokens in rows of 20: at least 6 rows; 2 a micro-batch, 2 of these a step.
+    expect(schedule).toMatchObject({ packing: true, steps: 4, steps_unpacked: 6 });
+    expect(schedule.fill_rate).toBeGreaterThan(0.8);
+    expect(schedule.fill_rate).toBeLessThanOrEqual(1);
+  });
+
+  it('plans for bf16, gradient checkpointing and evaluation', async () => {
+    const plain = await plan();
+    const half = await plan('--set', 'bf16=true');
+    expect(half.memory.bf16_weights).toBe(plain.memory.weights / 2);
+    expect(half.memory.activations).toBeLessThan(plain.memory.activations);
+    const recomputed = await plan('--set', 'gradient_checkpointing=true');
+    expect(recomputed.memory.activations).toBeLessThan(plain.memory.activations);
+    expect(recomputed.flops.total).toBeGreaterThan(plain.flops.total);
+    const evaluated = await plan('--set', 'eval_strategy=epoch');
+    expect(evaluated.largest_eval_batch).toEqual({
+      tokens: 16,
+      label_tokens: 12,
+      documents: 2,
+      longest_document: 10,
+    });
+    expect(evaluated.eval_data).toMatchObject({ rows: 2 });
+  });
+
+  it.each(['false', 'true'])('--measure finds what was planned, bf16: %s', async (bf16) => {
+    const report = await plan('--measure', '--set', `bf16=${bf16}`, '--set', 'eval_strategy=epoch');
+    const { measured, memory } = report;
+    expect(measured).toMatchObject({
+      arena: memory.arena,
+      arena_as_planned: true,
+      resident_as_allowed: true,
+      micro_batches: 10,
+    });
+    expect(measured!.tokens_per_second).toBeGreaterThan(0);
+    expect(measured!.estimated_seconds).toBeGreaterThan(240 / measured!.tokens_per_second);
+    expect(process.exitCode).toBeUndefined();
+    expect(existsSync(output)).toBe(false);
+  });
+});
+
+describe('tstrain plan for people', () => {
+  it('prints what the data lost and what the run takes', async () => {
+    const { stdout } = await run('--set', 'packing=true');
+    expect(stdout).toContain('1 row (10.0 %) cut to model_max_length 20, losing 5 tokens: row 2 (by 5)');
+    expect(stdout).toContain(
+      'steps         4 (6 with packing: false, as in the recipe), 1 of them warm-up\n',
+    );
+    expect(stdout).toMatch(/^packing {7}\d+\.\d % of the rows is filled$/m);
+    expect(stdout).toMatch(/^ {2}moments +0\.1 MiB$/m);
+  });
+
+  it('is loud when what was seen is not what was planned', async () => {
+    const report = await plan('--measure');
+    const fine = describeMeasured(report.measured!, report.memory);
+    expect(fine[0]).toMatch(/^arena {9}[\d,]+ bytes at its fullest, as planned$/);
+    expect(fine[1]).toContain(', within the ');
+    const off = describeMeasured(
+      { ...report.measured!, arena: 1234, arena_as_planned: false, resident_as_allowed: false },
+      report.memory,
+    );
+    expect(off[0]).toMatch(/1,234 bytes at its fullest, but [\d,]+ were planned: this is a fault of tstrain/);
+    expect(off[1]).toContain(', BEYOND the ');
+  });
+
+  it('leaves out what there is not', async () => {
+    const lines = describePlan(await plan());
+    expect(lines).toContain('steps         6, 1 of them warm-up');
+    expect(lines.join('\n')).not.toMatch(/packing|bf16|evaluation/);
+  });
+});
+
+describe('a run that is too large', () => {
+  const prepared = prepareRun(config, loadConfig(config), () => {});
+  const memory = (available: number) => ({ total: 2 ** 31, available, limited: false });
+
+  it('is warned of', async () => {
+    expect(memoryWarning(await prepared, memory(1024))).toMatch(
+      /^warning: this run takes 0\.0 GiB of memory, and 0\.0 GiB of 2\.0 GiB are available: it will swap or be killed/,
+    );
+    expect(memoryWarning(await prepared, memory(2 ** 31))).toBeUndefined();
+  });
+
+  it('needs room on the disk for its checkpoints, one aside, and the final model', async () => {
+    const run = await prepared;
+    const weights = 4 * (1280 + 2 * (4096 + 4608 + 64) + 32);
+    const most = (saveEvery: number | 'epoch' | 'no', limit?: number) =>
+      diskUse(
+        {
+          ...run,
+          config: { ...run.config, save_total_limit: limit },
+          training: { ...run.training, saveEvery },
+        },
+        6,
+      ).most / weights;
+    expect(most('no')).toBe(1);
+    expect(most('epoch')).toBe(1 + 3 * 2);
+    expect(most(1)).toBe(1 + 3 * 6);
+    expect(most(1, 2)).toBe(1 + 3 * 3);
+    expect(most(4)).toBe(1 + 3 * 1);
+  });
+});
+
+describe('tstrain plan refuses', () => {
+  it.each([
+    ['an unknown key', ['--set', 'packin=true'], /unknown key "packin"; did you mean "packing"\?$/],
+    ['a device that is not there', ['--set', 'device=cuda'], /device: cuda is not in this version/],
+    ['data that is not there', ['--set', 'data_path=nowhere.jsonl'], /nowhere\.jsonl/],
+  ])('%s', async (_, options, message) => {
+    const error: unknown = await run(...options).catch((reason) => reason);
+    expect(error).toBeInstanceOf(UserError);
+    expect((error as Error).message).toMatch(message);
+  });
+
+  it('to start without --config', async () => {
+    const command = planCommand()
+      .exitOverride()
+      .configureOutput({ writeErr: () => {} });
+    await expect(command.parseAsync([], { from: 'user' })).rejects.toMatchObject({
+      code: 'commander.missingMandatoryOptionValue',
+    });
+  });
+});

@@ -1,0 +1,147 @@
+import type { Writable } from 'node:stream';
+import { Command } from 'commander';
+import { addon } from '../../engine/backend/addon.js';
+import { availableMemory } from '../../engine/backend/memory.js';
+import { defaultThreads } from '../../engine/backend/threads.js';
+import { loadConfig } from '../config.js';
+import { trialRun } from '../plan/measure.js';
+import { planPrepared, tooLarge } from '../plan/needs.js';
+import { compare, makeReport, type PlanReport } from '../plan/report.js';
+import { prepareRun } from '../prepare.js';
+import { duration } from '../train/progress.js';
+
+interface Options {
+  config: string;
+  set: string[];
+  json?: boolean;
+  measure?: boolean;
+}
+
+/** `tstrain plan`: what a run takes and what it will do, before it starts. */
+export function planCommand({ stdout, stderr }: { stdout: Writable; stderr: Writable } = process): Command {
+  return new Command('plan')
+    .description('what a run takes of memory, arithmetic, time and disk, and what it makes of its data')
+    .requiredOption('--config <file>', "the run's YAML file")
+    .option('--set <key=value>', 'override one key of the file; may be repeated', collect, [])
+    .option('--measure', 'also load the model, train a few micro-batches, and compare')
+    .option('--json', 'one JSON object on standard output')
+    .action((options: Options) => plan(options, stdout, stderr));
+}
+
+async function plan(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
+  const config = loadConfig(options.config, options.set);
+  addon.setThreads(config.threads ?? defaultThreads());
+  const screen = options.json ? stderr : stdout;
+  const prepared = await prepareRun(options.config, config, (line) => screen.write(`${line}\n`));
+  const runPlan = planPrepared(prepared);
+  const report = makeReport(prepared, runPlan);
+  if (!options.json) stdout.write(`${describe(report).join('\n')}\n`);
+  if (!report.machine.fits) stderr.write(`${tooLarge(report.memory.total, availableMemory())}\n`);
+
+  if (options.measure) {
+    screen.write('measuring on the largest micro-batches and the first ones …\n');
+    report.measured = compare(await trialRun(prepared, runPlan, report.tokens.total), runPlan);
+    if (!options.json) stdout.write(`${describeMeasured(report.measured, report.memory).join('\n')}\n`);
+    if (!report.measured.arena_as_planned || !report.measured.resident_as_allowed) process.exitCode = 1;
+  }
+  if (options.json) stdout.write(`${JSON.stringify(report)}\n`);
+}
+
+const label = (subject: string, text: string) => subject.padEnd(14) + text;
+
+/** The plan for people: a line a subject. */
+export function describe(report: PlanReport): string[] {
+  const { model, memory, machine, schedule, tokens, flops, disk } = report;
+  const part = (name: string, bytes: number) => `  ${name.padEnd(28)}${mib(bytes).padStart(14)}`;
+  const batch = ({ documents, ...size }: PlanReport['largest_micro_batch']) =>
+    `${plural(size.tokens, 'token')}, ${count(size.label_tokens)} with a label, in ${plural(documents, 'document')}`;
+  const steps =
+    schedule.steps === schedule.steps_unpacked
+      ? ''
+      : ` (${count(schedule.steps_unpacked)} with packing: false, as in the recipe)`;
+  return [
+    label(
+      'model',
+      `${count(model.parameters)} parameters in ${model.precision}` +
+        `${model.gradient_checkpointing ? ', gradient checkpointing' : ''}, on ${plural(report.threads, 'thread')}`,
+    ),
+    label('steps', `${count(schedule.steps)}${steps}, ${count(schedule.warmup_steps)} of them warm-up`),
+    label(
+      '',
+      `${plural(schedule.epochs, 'epoch')}, ${plural(schedule.micro_batches, 'micro-batch', 'micro-batches')}`,
+    ),
+    ...(schedule.fill_rate === null
+      ? []
+      : [label('packing', `${(100 * schedule.fill_rate).toFixed(1)} % of the rows is filled`)]),
+    label(
+      'tokens',
+      `${count(tokens.total)}, ${count(tokens.labelled)} with a label; ${count(Math.round(tokens.per_step))} a step`,
+    ),
+    label('FLOPs', `${flops.total.toExponential(2)}; ${flops.per_step.toExponential(2)} a step`),
+    label('largest', batch(report.largest_micro_batch)),
+    ...(report.largest_eval_batch ? [label('  evaluation', batch(report.largest_eval_batch))] : []),
+    'memory',
+    part('weights', memory.weights),
+    ...(memory.bf16_weights > 0 ? [part('bf16 copy of the weights', memory.bf16_weights)] : []),
+    part('gradients', memory.gradients),
+    part('moments', memory.moments),
+    part('activations', memory.activations),
+    part('workspace', memory.workspace),
+    part('RoPE tables and batches', memory.tables_and_batches),
+    part('all', memory.total),
+    part(`available (of ${mib(machine.memory_total)})`, machine.memory_available),
+    label(
+      'disk',
+      `${mib(disk.checkpoint)} a checkpoint, ${mib(disk.final_model)} the final model, ${mib(disk.most)} at most; ` +
+        `${mib(machine.disk_free)} free`,
+    ),
+  ];
+}
+
+/** What was measured for people, each figure beside the planned one. */
+export function describeMeasured(
+  measured: NonNullable<PlanReport['measured']>,
+  memory: PlanReport['memory'],
+): string[] {
+  const taken = measured.resident_peak - measured.resident_before;
+  return [
+    label(
+      'arena',
+      measured.arena_as_planned
+        ? `${count(measured.arena)} bytes at its fullest, as planned`
+        : `${count(measured.arena)} bytes at its fullest, but ${count(memory.arena)} were planned: this is a fault of ` +
+            'tstrain; please report it with the config',
+    ),
+    label(
+      'resident',
+      `${mib(taken)} more than the ${mib(measured.resident_before)} before the model was loaded; planned ` +
+        `${mib(memory.total)}, ${measured.resident_as_allowed ? 'within' : 'BEYOND'} the ${mib(measured.resident_allowed)} ` +
+        'that this allows (5 % and 64 MiB more)',
+    ),
+    label(
+      'speed',
+      `${count(Math.round(measured.tokens_per_second))} tokens/s over ${plural(measured.micro_batches, 'micro-batch', 'micro-batches')}, ` +
+        `${measured.update_seconds.toFixed(3)} s an update`,
+    ),
+    label(
+      'time',
+      `about ${duration(1000 * measured.estimated_seconds)}, without evaluations and checkpoints`,
+    ),
+  ];
+}
+
+function collect(value: string, values: string[]): string[] {
+  return [...values, value];
+}
+
+function mib(bytes: number): string {
+  return `${(bytes / 2 ** 20).toLocaleString('en-US', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MiB`;
+}
+
+function count(n: number): string {
+  return n.toLocaleString('en-US');
+}
+
+function plural(n: number, word: string, words = `${word}s`): string {
+  return `${count(n)} ${n === 1 ? word : words}`;
+}

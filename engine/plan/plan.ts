@@ -1,0 +1,169 @@
+import { addon } from '../backend/addon.js';
+import type { LlamaConfig } from '../model/config.js';
+import type { MicroBatch } from '../model/device_batch.js';
+import { LlamaForCausalLM } from '../model/llama.js';
+import { Gradients, Parameters, type Precision } from '../model/parameters.js';
+import { AdamW } from '../optim/adamw.js';
+import { globalNorm } from '../optim/clip.js';
+import { attentionPairs, type BatchSize, contenders } from './batch_size.js';
+
+/** A run as far as its memory and its arithmetic go. */
+export interface RunToPlan {
+  model: LlamaConfig;
+  precision: Precision;
+  gradientCheckpointing: boolean;
+  /** Every micro-batch of the run; at least one. */
+  training: readonly BatchSize[];
+  /** Every micro-batch of an evaluation. */
+  evaluation: readonly BatchSize[];
+}
+
+/** Bytes of the engine's memory when it is fullest, by what they are for. */
+export interface MemoryPlan {
+  /** The float32 master weights. */
+  weights: number;
+  /** Their bfloat16 copy; 0 in fp32. */
+  bf16Weights: number;
+  gradients: number;
+  /** AdamW's two. */
+  moments: number;
+  /** What the step's tensors take of the arena, the gaps between them included. */
+  activations: number;
+  /** The scratch of the op that is running when the arena is fullest. */
+  workspace: number;
+  /** RoPE tables, and the ids and positions of a micro-batch. */
+  tablesAndBatches: number;
+  /** The high-water mark of the arena: activations and workspace. */
+  arena: number;
+  total: number;
+}
+
+export interface RunPlan {
+  memory: MemoryPlan;
+  /** Forward and backward over all of the run, multiply and add counted as two, evaluation not counted. */
+  flops: number;
+  /** The micro-batch that takes the most of the arena. */
+  largest: BatchSize;
+  /** Likewise of an evaluation; undefined without one. */
+  largestEvaluation: BatchSize | undefined;
+}
+
+/**
+ * What a run takes, found by running its largest micro-batches on the `meta` device: the code that trains, in the
+ * same order, on memory that is only counted. The arena's mark is exact for the number of threads that is set, and
+ * it is that of the largest micro-batch, because within a step everything is released.
+ */
+export function planRun({
+  model: config,
+  precision,
+  gradientCheckpointing,
+  training,
+  evaluation,
+}: RunToPlan): RunPlan {
+  addon.resetStats('meta');
+  const { heapBytes } = addon.stats('meta');
+  const parameters = new Parameters(config, 'meta', precision);
+  const model = new LlamaForCausalLM(parameters);
+  const gradients = new Gradients(parameters.layout, config, 'meta');
+  const optimizer = new AdamW(parameters.layout, 'meta', { beta1: 0, beta2: 0, epsilon: 0, weightDecay: 0 });
+
+  const fullest = { arena: 0, workspace: 0, heap: 0 };
+  /** Runs `pass` by itself and returns its high-water mark. */
+  const measure = (pass: () => void): number => {
+    addon.resetStats('meta');
+    pass();
+    const { arenaHighWater, arenaWorkspace, heapHighWater } = addon.stats('meta');
+    fullest.heap = Math.max(fullest.heap, heapHighWater);
+    if (arenaHighWater > fullest.arena) {
+      fullest.arena = arenaHighWater;
+      fullest.workspace = arenaWorkspace;
+    }
+    return arenaHighWater;
+  };
+  const train = (size: BatchSize) => {
+    model.forwardBackward(emptyBatch(size), 1, gradients, { gradientCheckpointing });
+  };
+
+  const largest = largestBy(contenders(training), (size) => measure(() => train(size)))!;
+  const largestEvaluation = largestBy(contenders(evaluation), (size) =>
+    measure(() => model.losses(emptyBatch(size))),
+  );
+  measure(() => {
+    globalNorm(gradients.flat);
+    optimizer.step(1, 0, parameters, gradients);
+  });
+  const flops = countFlops(training, (lengths, labelTokens) => {
+    addon.resetStats('meta');
+    const tokens = lengths.reduce((sum, n) => sum + n, 0);
+    train({ examples: [], lengths, tokens, labelTokens, longest: Math.max(...lengths) });
+    return addon.stats('meta').flops;
+  });
+
+  const parts = {
+    weights: parameters.master.bytes,
+    bf16Weights: parameters.half?.bytes ?? 0,
+    gradients: gradients.flat.bytes,
+    moments: optimizer.m.bytes + optimizer.v.bytes,
+  };
+  const fixed = parts.weights + parts.bf16Weights + parts.gradients + parts.moments;
+  const heap = fullest.heap - heapBytes;
+  gradients.dispose();
+  optimizer.dispose();
+  model.dispose();
+  addon.resetStats('meta');
+  return {
+    memory: {
+      ...parts,
+      activations: fullest.arena - fullest.workspace,
+      workspace: fullest.workspace,
+      tablesAndBatches: heap - fixed,
+      arena: fullest.arena,
+      total: heap + fullest.arena,
+    },
+    flops,
+    largest,
+    largestEvaluation,
+  };
+}
+
+/** A micro-batch of that size; on `meta` nobody looks at the ids. */
+function emptyBatch({ lengths, tokens, labelTokens }: BatchSize): MicroBatch {
+  const documentOffsets = new Int32Array(lengths.length + 1);
+  for (const [i, length] of lengths.entries()) documentOffsets[i + 1] = documentOffsets[i] + length;
+  return {
+    ids: new Int32Array(tokens),
+    targets: new Int32Array(tokens).fill(-100, labelTokens),
+    documentOffsets,
+  };
+}
+
+/**
+ * FLOPs of all micro-batches. Every op counts in proportion to tokens, to labelled tokens or to the query-key pairs
+ * of attention, so that four passes of a token or two tell what each of these costs.
+ */
+function countFlops(
+  sizes: readonly BatchSize[],
+  flopsOf: (lengths: number[], labelTokens: number) => number,
+): number {
+  const [one, two] = [flopsOf([1], 1), flopsOf([1, 1], 1)];
+  const perPair = flopsOf([2], 1) - two;
+  const perLabel = flopsOf([1, 1], 2) - two;
+  const perToken = one - perLabel - perPair;
+  let flops = 0;
+  for (const size of sizes) {
+    // Without a label there is nothing to learn, and nothing is computed.
+    if (size.labelTokens === 0) continue;
+    flops += perToken * size.tokens + perLabel * size.labelTokens + perPair * attentionPairs(size);
+  }
+  return flops;
+}
+
+function largestBy<T>(items: readonly T[], measure: (item: T) => number): T | undefined {
+  let largest: T | undefined;
+  let most = Number.NEGATIVE_INFINITY;
+  for (const item of items) {
+    const value = measure(item);
+    if (value > most) [largest, most] = [item, value];
+  }
+  return largest;
+}
