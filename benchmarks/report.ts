@@ -98,7 +98,7 @@ function judge(m: CellMeasurement, ratio: Record<PeerName, number | null>): Cell
   const against = bar.against === 'eager' ? 'eager' : 'the better of eager and compile';
   const text = `≥ ${bar.ratio} × ${against}`;
   const ratios = bar.against === 'eager' ? [ratio.eager] : [ratio.eager, ratio.compile];
-  if (m.emulated_bf16) return { text: 'none: bf16 is emulated on this processor', met: null };
+  if (m.emulated_bf16) return { text: 'no bar, for bf16 is emulated on this processor', met: null };
   // One ratio below the bar decides, also where the other peer could not be measured.
   if (ratios.some((r) => r !== null && r < bar.ratio)) return { text, met: false };
   return { text, met: ratios.includes(null) ? null : true };
@@ -166,7 +166,7 @@ export function bars(measurements: readonly CellMeasurement[]): string {
       const { bar, memory } = summarise(m);
       const name = cellName(m.cell);
       const lines = [
-        `${name}  speed ${bar.text}: ${m.emulated_bf16 ? 'no bar' : word(bar.met)}`,
+        m.emulated_bf16 ? `${name}  speed: ${bar.text}` : `${name}  speed ${bar.text}: ${word(bar.met)}`,
         `${name}  memory: arena = plan: ${word(memory.arena_equals_plan)}; growth ${mib(memory.growth_mib)} ≤ ` +
           `${mib(memory.allowed_mib)} (plan ${mib(memory.plan_mib)} × 1.05 + 64): ${word(memory.within_plan)}`,
       ];
