@@ -68,6 +68,8 @@ async function main(): Promise<void> {
 
   mkdirSync(scratch, { recursive: true });
   const date = new Date().toISOString();
+  // Before the hour that the measuring may take, in which somebody may commit.
+  const commit = currentCommit();
   const measurements: CellMeasurement[] = [];
   for (const cell of chosen) {
     const python = 'python' in peer ? peer.python : undefined;
@@ -82,7 +84,10 @@ async function main(): Promise<void> {
   const file =
     options.out ?? freeName(join(sources, 'results', `${date.slice(0, 10)}-${machineSlug(machine)}`));
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(result(date, machine, options, peer, measurements), null, 1)}\n`);
+  writeFileSync(
+    file,
+    `${JSON.stringify(result(date, commit, machine, options, peer, measurements), null, 1)}\n`,
+  );
   say(`stored in ${relative(process.cwd(), file)}`);
 }
 
@@ -186,6 +191,7 @@ async function measure(
 /** What is stored: every round's figure, and all that the figures depend on. */
 function result(
   date: string,
+  commit: string,
   machine: ReturnType<typeof describeMachine>,
   { rounds, threads }: Options,
   peer: ReturnType<typeof findPeerPython>,
@@ -198,7 +204,7 @@ function result(
   ]);
   return {
     date,
-    commit: currentCommit(),
+    commit,
     machine,
     instruction_set: instructionSet,
     bf16_gemm: bf16Gemm,
