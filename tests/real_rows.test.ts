@@ -95,8 +95,11 @@ describe.skipIf(skipped)('900 real rows, loss on 99 others (TSTRAIN_LONG_TESTS=1
       expect(eval_loss).toBeLessThan(6.8);
       if (peerPython === undefined) return;
 
-      const { bosId, encode } = await loadTokenizer(directory.at(precision));
-      const ids = [bosId!, ...encode('Explain why the sky is blue to a child, in three short sentences.')];
+      const tokenizer = await loadTokenizer(directory.at(precision));
+      const ids = [
+        tokenizer.bosId!,
+        ...tokenizer.encode('Explain why the sky is blue to a child, in three short sentences.'),
+      ];
       const { difference, largest } = await compareWithTransformers(directory.at(precision), ids);
       console.log(`${precision}: logits differ by ${difference} of ${largest}`);
       // Two float32 computations of some hundred roundings each.
