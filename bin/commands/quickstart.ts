@@ -60,7 +60,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
     print(`> ${row.instruction}${row.input ? ` [${row.input}]` : ''}`);
     print(`  ${text}`);
   }
-  print(`\nnext: npx tstrain generate --model ${config.output_dir} --instruction "Spell backwards: flute"`);
+  print(`\nnext: npx tstrain generate --model ${config.output_dir} --instruction "Reverse the word flute."`);
   return 0;
 }
 

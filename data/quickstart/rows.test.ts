@@ -90,15 +90,14 @@ describe('the held-out part', () => {
   });
 
   it('finds every fact of a closed skill in training', () => {
-    const seen = new Set(train.map((row) => `${row.instruction} ${row.input ?? ''}`));
-    for (const [a, b] of OPPOSITES) {
-      for (const word of [a, b])
-        expect(
-          [...seen].some((text) => text.includes(`opposite of ${word}`)),
-          word,
-        ).toBe(true);
-    }
-    for (let a = 0; a < 10; a++) for (let b = 0; b < 10; b++) expect(seen).toContain(`What is ${a} + ${b}? `);
+    const texts = train.map((row) => `${row.instruction} ${row.input ?? ''}`);
+    const opposites = texts
+      .filter((text) => text.includes('opposite'))
+      .join(' ')
+      .match(/\w+/g)!;
+    expect(OPPOSITES.flat().filter((word) => !opposites.includes(word))).toEqual([]);
+    const sums = texts.map((text) => text.match(/\d/g)?.join(' + '));
+    for (let a = 0; a < 10; a++) for (let b = 0; b < 10; b++) expect(sums).toContain(`${a} + ${b}`);
   });
 });
 

@@ -13,16 +13,29 @@ export interface Skill {
   answer(subject: Subject): string;
   /** Where subjects come from: any word, or this closed list, which training must know whole. */
   subjects: 'words' | readonly Subject[];
-  /**
-   * Phrasings of training rows. They are short, and the word comes last: a model reads words letter by letter, and
-   * learns much sooner where one begins and ends when its place is always the same.
-   */
+  /** Phrasings of training rows. */
   phrasings: readonly string[];
   /** Phrasings that only held-out rows use, made of words that training phrasings use. */
   heldOutPhrasings: readonly string[];
   /** Rows of this skill in training; spelling whole words takes longest to learn. */
   trainingRows: number;
 }
+
+/**
+ * The phrasings of a skill on words: every question about `{w}` also asks about `the word {w}`. The held-out ones
+ * are left out; the others show what they are made of, so that a model can understand them without having seen
+ * them. The word comes last: one that is read letter by letter is learned much sooner at a fixed place.
+ */
+function phrasings(questions: readonly string[], heldOutPhrasings: readonly string[], onInput: string) {
+  const all = questions.flatMap((question) => [question, question.replace('{w}', 'the word {w}')]);
+  return { phrasings: [...all.filter((one) => !heldOutPhrasings.includes(one)), onInput], heldOutPhrasings };
+}
+
+/** The questions for something that a word has. */
+const questionsFor = (what: string) =>
+  ['What is', 'Write', 'Say', 'Give', 'Find'].map(
+    (start) => `${start} the ${what} of {w}${start === 'What is' ? '?' : '.'}`,
+  );
 
 const word = (answer: (word: string) => string) => (subject: Subject) => answer(subject as string);
 
@@ -35,104 +48,96 @@ export const SKILLS: readonly Skill[] = [
     name: 'copy',
     answer: word((w) => w),
     subjects: 'words',
-    phrasings: [
-      'Repeat {w}.',
-      'Repeat the word {w}.',
-      'Copy {w}.',
-      'Say {w}.',
-      'Repeat: {w}',
+    ...phrasings(
+      ['Repeat {w}.', 'Copy {w}.', 'Say {w}.', 'Write {w}.', 'Echo {w}.'],
+      ['Copy the word {w}.', 'Echo the word {w}.'],
       'Copy the input.',
-    ],
-    heldOutPhrasings: ['Copy the word {w}.', 'Say the word {w}.'],
+    ),
     trainingRows: 6000,
   },
   {
     name: 'capitals',
     answer: word((w) => w.toUpperCase()),
     subjects: 'words',
-    phrasings: [
-      'In capitals: {w}',
-      'Write in capitals: {w}',
-      'In capital letters: {w}',
-      'Capitalize {w}.',
+    ...phrasings(
+      [
+        'Capitalize {w}.',
+        'Uppercase {w}.',
+        'Write in capitals {w}.',
+        'Say in capitals {w}.',
+        'Put in capitals {w}.',
+      ],
+      ['Uppercase the word {w}.', 'Put in capitals {w}.'],
       'Capitalize the input.',
-    ],
-    heldOutPhrasings: ['Write in capital letters: {w}', 'Capitalize the word {w}.'],
-    trainingRows: 7000,
+    ),
+    trainingRows: 6500,
   },
   {
     name: 'reverse',
     answer: word((w) => [...w].reverse().join('')),
     subjects: 'words',
-    phrasings: [
-      'Reverse {w}.',
-      'Reverse the word {w}.',
-      'Spell backwards: {w}',
-      'Backwards: {w}',
+    ...phrasings(
+      [
+        'Reverse {w}.',
+        'Turn around {w}.',
+        'Spell backwards {w}.',
+        'Write backwards {w}.',
+        'Say backwards {w}.',
+      ],
+      ['Turn around the word {w}.', 'Write backwards {w}.'],
       'Reverse the input.',
-    ],
-    heldOutPhrasings: ['Write backwards: {w}', 'Spell the word backwards: {w}'],
-    trainingRows: 9000,
+    ),
+    trainingRows: 8500,
   },
   {
     name: 'letter_count',
     answer: word((w) => String(w.length)),
     subjects: 'words',
-    phrasings: [
-      'How many letters are in {w}?',
-      'How many letters are in the word {w}?',
-      'How many letters has {w}?',
-      'Count the letters of {w}.',
-      'Letters in {w}:',
+    ...phrasings(
+      [
+        'How many letters has {w}?',
+        'How many letters are in {w}?',
+        'Count the letters of {w}.',
+        'Count the letters in {w}.',
+        'Give the number of letters in {w}.',
+      ],
+      ['How many letters has the word {w}?', 'Count the letters in {w}.'],
       'Count the letters.',
-    ],
-    heldOutPhrasings: ['How many letters has the word {w}?', 'Count the letters in {w}.'],
-    trainingRows: 3000,
+    ),
+    trainingRows: 3500,
   },
   {
     name: 'first_letter',
     answer: word((w) => w[0]),
     subjects: 'words',
-    phrasings: [
-      'What is the first letter of {w}?',
-      'Write the first letter of {w}.',
-      'First letter of {w}:',
-      'First letter of the word {w}:',
+    ...phrasings(
+      questionsFor('first letter'),
+      ['Say the first letter of the word {w}.', 'Find the first letter of {w}.'],
       'Write the first letter.',
-    ],
-    heldOutPhrasings: [
-      'What is the first letter of the word {w}?',
-      'Write the first letter of the word {w}.',
-    ],
-    trainingRows: 3000,
+    ),
+    trainingRows: 3500,
   },
   {
     name: 'last_letter',
     answer: word((w) => w[w.length - 1]),
     subjects: 'words',
-    phrasings: [
-      'What is the last letter of {w}?',
-      'Write the last letter of {w}.',
-      'Last letter of {w}:',
-      'Last letter of the word {w}:',
+    ...phrasings(
+      questionsFor('last letter'),
+      ['Give the last letter of the word {w}.', 'Write the last letter of {w}.'],
       'Write the last letter.',
-    ],
-    heldOutPhrasings: ['What is the last letter of the word {w}?', 'Write the last letter of the word {w}.'],
-    trainingRows: 3000,
+    ),
+    trainingRows: 3500,
   },
   {
     name: 'opposite',
     answer: word((w) => opposite.get(w)!),
     subjects: [...opposite.keys()],
-    phrasings: [
-      'What is the opposite of {w}?',
-      'Write the opposite of {w}.',
-      'Opposite of {w}:',
-      'Opposite of the word {w}:',
+    ...phrasings(
+      questionsFor('opposite'),
+      ['Find the opposite of the word {w}.', 'Say the opposite of {w}.'],
       'Write the opposite.',
-    ],
-    heldOutPhrasings: ['What is the opposite of the word {w}?', 'Write the opposite of the word {w}.'],
-    trainingRows: 6000,
+    ),
+    trainingRows: 5500,
   },
   {
     name: 'sum',

@@ -11,7 +11,7 @@ const EOS = '</s>';
  * There are no merges: the skills are about letters, so words are spelled, every printable ASCII character a
  * token. Two kinds of text that training would only waste time on are added tokens instead: the sentences that
  * the prompt puts around every instruction, one token each, as role markers are in chat models; and the words
- * that the phrasings are made of, each with the space behind it. A row takes 20 tokens so, not 220.
+ * that the phrasings are made of, each with the space behind it. A row takes 19 tokens so, not 200.
  *
  * @returns file name → content
  */

@@ -25,7 +25,7 @@ export const TRAINING_WORDS = list(`
 export const HELD_OUT_WORDS = list(`
   actor anchor animal autumn bacon badge bakery barn basket beach beard berry board breeze bubble cactus
   camera canal cannon cave cellar circus clay cliff clover coast collar coral corner cousin cradle cream
-  crown daisy dance desert dream dust echo farmer ferry fiddle flame flute forest friend galaxy garlic
+  crown daisy dance desert dream dust farmer ferry fiddle flame flute forest friend galaxy garlic
   ginger glove grain hazel helmet herb hobby hook hunter ink insect ivory jewel judge jug kernel kitten
   lawn lilac locket maple marble meal mitten motor napkin nephew novel nurse oyster paddle panda parade
   parcel pebble petal pigeon pilot pine plum poem pony prince puzzle quilt raven saddle sailor salmon
