@@ -423,6 +423,25 @@ describe('tstrain --config', () => {
       expect(directory.list('out')).toEqual(['run.yaml']);
     });
 
+    it('twice stops within an evaluation', async () => {
+      directory.writeRows('held_out.jsonl', randomRows(6000, 6));
+      directory.writeConfig({
+        eval_strategy: 'steps',
+        eval_data_path: 'held_out.jsonl',
+        per_device_eval_batch_size: 1,
+      });
+      const run = await start();
+      await run.printed(/step 1\//);
+      run.signal('SIGINT');
+      await run.printed(/finishing this step/);
+      run.signal('SIGINT');
+      const { status, stdout } = await run.ended;
+      expect(status).toBe(130);
+      expect(stdout).toMatch(/\nstopped in step 2, without saving\n$/);
+      expect(directory.list('out')).toEqual(['metrics.jsonl', 'run.yaml']);
+      expect(directory.metrics()).toEqual([expect.not.objectContaining({ eval_loss: expect.anything() })]);
+    });
+
     it('while data is read stops at once', async () => {
       directory.writeRows('rows.jsonl', randomRows(100_000, 6));
       directory.writeConfig();
