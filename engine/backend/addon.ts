@@ -46,10 +46,10 @@ function load(): Addon {
     throw new UserError(`tstrain runs on Linux x86-64; this is ${process.platform} ${process.arch}`);
   const file = process.env.TSTRAIN_ADDON ?? join(projectRoot(), 'build/native/tstrain.node');
   if (!existsSync(file)) throw new UserError(`${file} is missing; \`npm run build\` makes it`);
-  // How long a thread spins at the end of a parallel loop before it sleeps, read by OpenMP when it loads. Its own
-  // default, some milliseconds, makes everything several times slower as soon as another process wants a core;
-  // this is longer than the gaps between the ops of a step, and shorter than a time slice.
-  process.env.GOMP_SPINCOUNT ??= '1000';
+  // How long a thread spins at the end of a parallel loop before it sleeps (about 0.6 ms), read by OpenMP when it
+  // loads. Longer than the gaps between the ops of a step; OpenMP's own default, ten times that, makes everything
+  // several times slower as soon as another process wants a core.
+  process.env.GOMP_SPINCOUNT ??= '30000';
   return createRequire(import.meta.url)(file) as Addon;
 }
 

@@ -14,6 +14,8 @@ namespace tstrain::TSTRAIN_ISA {
 namespace {
 
 constexpr i64 kTile = kAttentionTile;
+// Score tiles are as wide as their keys, in steps of the longest vector: short documents do not pay for a whole tile.
+constexpr i64 kStep = 16;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // rows × dim of T (row stride `stride`) → float rows of padded length, times scale; the padding is zero.
@@ -59,7 +61,7 @@ struct Sizes {
 template <class T>
 void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, const T* v, i64 q_stride, i64 kv_stride,
                   i64 queries, i64 keys, i64 kv_head, const Sizes& z, float scale, float* scratch) {
-  i64 d = z.head_dim, dp = z.padded, wide = round_up(keys, kTile), shift = keys - queries;
+  i64 d = z.head_dim, dp = z.padded, wide = round_up(keys, kStep), shift = keys - queries;
   Carve carve{scratch};
   float *kt = carve.take(d * wide), *vv = carve.take(wide * dp), *qq = carve.take(kTile * dp),
         *s = carve.take(kTile * kTile), *o = carve.take(kTile * dp), *top = carve.take(kTile), *total = carve.take(kTile);
@@ -75,19 +77,19 @@ void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, co
       }
       i64 last = i0 + rows + shift;  // one past the last key that the block's last query sees
       for (i64 j0 = 0; j0 < last; j0 += kTile) {
-        i64 columns = last - j0 < kTile ? last - j0 : kTile;
-        small_gemm(rows, kTile, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
+        i64 columns = last - j0 < kTile ? last - j0 : kTile, width = round_up(columns, kStep);
+        small_gemm(rows, width, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
         for (i64 r = 0; r < rows; r++) {
           float* row = s + r * kTile;
           i64 seen = i0 + r + shift - j0 + 1;
           if (seen > columns) seen = columns;
-          for (i64 j = seen < 0 ? 0 : seen; j < kTile; j++) row[j] = kMinusInfinity;
+          for (i64 j = seen < 0 ? 0 : seen; j < width; j++) row[j] = kMinusInfinity;
           float m = top[r];
 #pragma omp simd reduction(max : m)
-          for (i64 j = 0; j < kTile; j++) m = row[j] > m ? row[j] : m;
+          for (i64 j = 0; j < width; j++) m = row[j] > m ? row[j] : m;
           float keep = exp_float(top[r] - m), sum = 0;
 #pragma omp simd reduction(+ : sum)
-          for (i64 j = 0; j < kTile; j++) {
+          for (i64 j = 0; j < width; j++) {
             row[j] = exp_float(row[j] - m);
             sum += row[j];
           }
@@ -111,7 +113,7 @@ void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, co
 template <class T>
 void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 lse_stride, const T* qkv, i64 tokens,
                    i64 kv_head, const Sizes& z, float scale, float* scratch) {
-  i64 d = z.head_dim, dp = z.padded, wide = round_up(tokens, kTile), stride = (z.heads + 2 * z.kv_heads) * d;
+  i64 d = z.head_dim, dp = z.padded, wide = round_up(tokens, kStep), stride = (z.heads + 2 * z.kv_heads) * d;
   i64 k_at = (z.heads + kv_head) * d, v_at = (z.heads + z.kv_heads + kv_head) * d;
   Carve carve{scratch};
   float *kt = carve.take(d * wide), *vt = carve.take(d * wide), *kk = carve.take(wide * dp), *dk = carve.take(wide * dp),
@@ -136,16 +138,16 @@ void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 l
         delta[r] = sum;
       }
       for (i64 j0 = 0; j0 < i0 + rows; j0 += kTile) {
-        i64 columns = tokens - j0 < kTile ? tokens - j0 : kTile;
-        small_gemm(rows, kTile, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
-        small_gemm(rows, kTile, d, dd, dp, 1, vt + j0, wide, ds, kTile, false);
+        i64 columns = tokens - j0 < kTile ? tokens - j0 : kTile, width = round_up(columns, kStep);
+        small_gemm(rows, width, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
+        small_gemm(rows, width, d, dd, dp, 1, vt + j0, wide, ds, kTile, false);
         for (i64 r = 0; r < rows; r++) {
           float *p = s + r * kTile, *dp_row = ds + r * kTile;
           float l = lse[head * lse_stride + i0 + r], del = delta[r];
           i64 seen = i0 + r - j0 + 1;
-          if (seen > kTile) seen = kTile;
+          if (seen > width) seen = width;
 #pragma omp simd
-          for (i64 j = 0; j < kTile; j++) {
+          for (i64 j = 0; j < width; j++) {
             float x = j < seen ? exp_float(p[j] - l) : 0.f;
             p[j] = x;
             dp_row[j] = x * (dp_row[j] - del);
