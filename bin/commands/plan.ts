@@ -9,6 +9,7 @@ import { planPrepared, tooLarge } from '../plan/needs.js';
 import { compare, makeReport, type PlanReport } from '../plan/report.js';
 import { prepareRun } from '../prepare.js';
 import { duration } from '../train/progress.js';
+import { count, plural } from '../words.js';
 
 interface Options {
   config: string;
@@ -136,12 +137,4 @@ function collect(value: string, values: string[]): string[] {
 
 function mib(bytes: number): string {
   return `${(bytes / 2 ** 20).toLocaleString('en-US', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MiB`;
-}
-
-function count(n: number): string {
-  return n.toLocaleString('en-US');
-}
-
-function plural(n: number, word: string, words = `${word}s`): string {
-  return `${count(n)} ${n === 1 ? word : words}`;
 }

@@ -25,6 +25,7 @@ import { type RunConfig, renderConfig } from '../config.js';
 import { diskUse, memoryWarning } from '../plan/needs.js';
 import { evaluationExamples, type PreparedRun, prepareRun } from '../prepare.js';
 import { version } from '../version.js';
+import { count, plural } from '../words.js';
 import { makeProgress } from './progress.js';
 import { checkResume, findResumePoint, type ResumePoint } from './resume.js';
 
@@ -121,15 +122,15 @@ async function trainPrepared(
   await writeFile(join(outputDir, 'run.yaml'), renderConfig(config));
 
   print(
-    `${parameters.layout.parameters.toLocaleString('en-US')} parameters in ${prepared.precision}, ` +
-      `${machine.threads} threads, ${machine.instruction_set}, GEMM by ` +
+    `${count(parameters.layout.parameters)} parameters in ${prepared.precision}, ` +
+      `${plural(machine.threads, 'thread')}, ${machine.instruction_set}, GEMM by ` +
       `${machine.onednn ? `oneDNN ${machine.onednn}` : 'the built-in kernels (no oneDNN)'}` +
       `${config.bf16 && machine.bf16_gemm === 'float32' ? '; this processor has no bf16 instructions: bf16 products are computed in float32' : ''}`,
   );
   print(
     from
       ? `resuming after step ${firstStep} of ${totalSteps} from ${from.path}`
-      : `${totalSteps} steps of ${config.gradient_accumulation_steps} × ${config.per_device_train_batch_size} ` +
+      : `${plural(totalSteps, 'step')} of ${config.gradient_accumulation_steps} × ${config.per_device_train_batch_size} ` +
           `${config.packing ? 'packed rows' : 'examples'} into ${outputDir}`,
   );
 

@@ -7,13 +7,8 @@ import { UserError } from '../../errors.js';
 export type RopeConfig =
   | { type: 'default'; theta: number }
   | { type: 'linear'; theta: number; factor: number }
-  | {
-      type: 'dynamic';
-      theta: number;
-      factor: number;
-      /** Never set by a config.json: transformers scales from max_position_embeddings whatever this key says. */
-      originalMaxPositionEmbeddings?: number;
-    }
+  /** transformers scales from max_position_embeddings, whatever original_max_position_embeddings says. */
+  | { type: 'dynamic'; theta: number; factor: number }
   | {
       type: 'llama3';
       theta: number;

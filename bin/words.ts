@@ -1,0 +1,9 @@
+/** 1234 as 1,234. */
+export function count(n: number): string {
+  return n.toLocaleString('en-US');
+}
+
+/** A number with its noun: 1 step, 2 steps. */
+export function plural(n: number, word: string, words = `${word}s`): string {
+  return `${count(n)} ${n === 1 ? word : words}`;
+}
