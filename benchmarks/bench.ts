@@ -133,9 +133,11 @@ async function measure(
     const peers = new Map<PeerName, Contender<Round, Ready>>();
     // A peer that cannot do a cell (memory, a compiler that is not there) is no reason to lose the others.
     const fail = (peer: PeerName, error: unknown) => {
-      measurement.peers[peer] = { error: (error as Error).message };
+      // What is stored says nothing of where the project lies on this machine.
+      const message = (error as Error).message.replaceAll(`${root}/`, '');
+      measurement.peers[peer] = { error: message };
       peers.delete(peer);
-      say(`${name}: ${peer} fails: ${(error as Error).message}`);
+      say(`${name}: ${peer} fails: ${message}`);
     };
     for (const peer of python === undefined ? [] : PEERS) {
       const words = [join(sources, 'peer_torch.py'), ...args, ...(peer === 'compile' ? ['--compile'] : [])];
