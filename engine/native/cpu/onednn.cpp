@@ -55,9 +55,12 @@ struct Product {
 };
 
 // Primitives are made per shape (code generation takes up to milliseconds) and kept, the least recently used
-// going first: real rows bring ever new token counts.
+// going first: real rows bring ever new token counts. The code of one takes tens of kilobytes that no plan counts, so
+// there are not many, and oneDNN's own cache, which would keep them longer, is switched off.
 class Cache {
  public:
+  Cache() { dnnl::set_primitive_cache_capacity(0); }
+
   const Product& get(const Key& key) {
     auto found = index_.find(key);
     if (found != index_.end()) {
@@ -74,7 +77,7 @@ class Cache {
   }
 
  private:
-  static constexpr size_t kCapacity = 4096;
+  static constexpr size_t kCapacity = 512;
 
   static Product make(const Key& key) {
     auto [tc, tab, m, n, k, trans_a, trans_b, accumulate, threads] = key;
