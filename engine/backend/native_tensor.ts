@@ -133,3 +133,8 @@ export class NativeTensor {
     addon.copy(this.handle, elementOffset, host, direction === 'toDevice');
   }
 }
+
+/** Disposes them all. */
+export function release(...tensors: readonly NativeTensor[]): void {
+  for (const t of tensors) t.dispose();
+}

@@ -1,4 +1,4 @@
-import { NativeTensor } from '../backend/native_tensor.js';
+import { NativeTensor, release } from '../backend/native_tensor.js';
 import { openNorm, type Stream } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { BlockWeights } from '../model/parameters.js';
@@ -115,8 +115,4 @@ export class Decoder {
 function lastRow(x: NativeTensor): NativeTensor {
   const [rows, dim] = x.shape;
   return x.view([1, dim], (rows - 1) * dim);
-}
-
-function release(...tensors: NativeTensor[]): void {
-  for (const t of tensors) t.dispose();
 }

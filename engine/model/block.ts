@@ -1,4 +1,4 @@
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { type NativeTensor, release } from '../backend/native_tensor.js';
 import { attention, attentionBackward } from '../ops/attention.js';
 import { linear, linearBackwardInput, linearBackwardWeight } from '../ops/linear.js';
 import { addRmsnorm, rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';
@@ -132,8 +132,4 @@ function recompute(h: NativeTensor, w: BlockWeights, batch: DeviceBatch, config:
 
 function headsOf(config: LlamaConfig) {
   return { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, headDim: config.headDim };
-}
-
-function release(...tensors: NativeTensor[]): void {
-  for (const t of tensors) t.dispose();
 }

@@ -1,9 +1,10 @@
 import { addon } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { type NativeTensor, release } from '../backend/native_tensor.js';
 import { gatherRows, scatterAddRows } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
 import { linearCrossEntropy, linearCrossEntropyWithGradient } from '../ops/linear_cross_entropy.js';
-import { rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';
+import { sum } from '../ops/reduce.js';
+import { rmsnormBackward } from '../ops/rmsnorm.js';
 import { type BlockSaved, blockBackward, blockForward, forgetInner, openNorm, type Stream } from './block.js';
 import { type DeviceBatch, disposeBatch, type MicroBatch, toDevice } from './device_batch.js';
 import type { Gradients, Parameters } from './parameters.js';
@@ -43,8 +44,9 @@ export class LlamaForCausalLM {
     const { stream, saved } = this.blocksForward(batch, gradientCheckpointing ? 'inputs' : 'all');
 
     // Head: the final norm is row by row, so it too is needed at labelled positions only.
-    const last = this.lastRows(stream, batch, gradientCheckpointing);
-    const { y: hidden, rstd } = rmsnorm(last, weights.norm, config.rmsNormEps);
+    const labelled = this.labelledRows(stream, batch, gradientCheckpointing);
+    const { y: hidden, rstd, h: last } = openNorm(labelled, weights.norm, config.rmsNormEps);
+    labelled.residual.dispose();
     const lossWeights = hidden.like([batch.labels], 'float32');
     addon.ops.fill(lossWeights.handle, batch.labels, weight);
     const { loss, dh: dhidden } = linearCrossEntropyWithGradient(
@@ -55,7 +57,7 @@ export class LlamaForCausalLM {
       gradients.weights.head,
     );
     const dlast = rmsnormBackward(dhidden, last, weights.norm, rstd, { dw: gradients.weights.norm });
-    for (const t of [lossWeights, hidden, rstd, last, dhidden]) t.dispose();
+    release(lossWeights, hidden, rstd, last, dhidden);
     let dh = dlast.like([batch.tokens, config.hiddenSize]);
     addon.ops.fill(dh.handle, dh.size, 0);
     scatterAddRows(dh, dlast, batch.labelRows);
@@ -66,7 +68,7 @@ export class LlamaForCausalLM {
     scatterAddRows(gradients.weights.embedding, dh, batch.ids);
     dh.dispose();
 
-    const total = sumOf(loss);
+    const total = sum(loss);
     loss.dispose();
     disposeBatch(batch);
     return total;
@@ -77,11 +79,11 @@ export class LlamaForCausalLM {
     const batch = this.toDevice(microBatch);
     const { config, weights } = this.parameters;
     const { stream } = this.blocksForward(batch, 'nothing');
-    const last = this.lastRows(stream, batch, true);
-    const { y: hidden, rstd } = rmsnorm(last, weights.norm, config.rmsNormEps);
+    const labelled = this.labelledRows(stream, batch, true);
+    const { y: hidden, rstd, h: last } = openNorm(labelled, weights.norm, config.rmsNormEps);
     const loss = linearCrossEntropy(hidden, weights.head, batch.targets);
     const values = loss.device === 'meta' ? new Float32Array(batch.labels) : loss.floats();
-    for (const t of [last, hidden, rstd, loss]) t.dispose();
+    release(labelled.residual, last, hidden, rstd, loss);
     disposeBatch(batch);
     return values;
   }
@@ -94,7 +96,7 @@ export class LlamaForCausalLM {
     const { y: hidden, rstd, h } = openNorm(stream, weights.norm, config.rmsNormEps);
     if (h !== stream.residual) stream.residual.dispose();
     const logits = linear(hidden, weights.head, hidden.like([batch.tokens, config.vocabSize], 'float32'));
-    for (const t of [hidden, rstd, h]) t.dispose();
+    release(hidden, rstd, h);
     disposeBatch(batch);
     return logits;
   }
@@ -128,23 +130,12 @@ export class LlamaForCausalLM {
     return { stream, saved };
   }
 
-  /** The last hidden state at labelled positions; releases the stream (its residual only if nobody saved it). */
-  private lastRows(stream: Stream, batch: DeviceBatch, releaseResidual: boolean): NativeTensor {
+  /** The open stream at labelled positions; releases the whole one (its residual only if nobody saved it). */
+  private labelledRows(stream: Stream, batch: DeviceBatch, releaseResidual: boolean): Stream {
     const residual = gatherRows(stream.residual, batch.labelRows);
     if (releaseResidual) stream.residual.dispose();
     const delta = gatherRows(stream.delta!, batch.labelRows);
     stream.delta!.dispose();
-    addon.ops.axpby(residual.handle, residual.handle, delta.handle, residual.size, 1, 1);
-    delta.dispose();
-    return residual;
+    return { residual, delta };
   }
-}
-
-/** Σ x of a float32 tensor, in float64; 0 on `meta`. */
-export function sumOf(x: NativeTensor): number {
-  const out = NativeTensor.onHeap(x.device, 'float64', [1]);
-  addon.ops.sum(out.handle, x.handle, x.size);
-  const value = x.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
-  out.dispose();
-  return value;
 }

@@ -1,14 +1,5 @@
-import { addon } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
-
-/** Σ x² over all elements, in float64; 0 on `meta`. */
-export function sumSquares(x: NativeTensor): number {
-  const out = NativeTensor.onHeap(x.device, 'float64', [1]);
-  addon.ops.sum_squares(out.handle, x.handle, x.size);
-  const squares = x.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
-  out.dispose();
-  return squares;
-}
+import type { NativeTensor } from '../backend/native_tensor.js';
+import { sumSquares } from '../ops/reduce.js';
 
 /** The 2-norm of all gradients together. */
 export function globalNorm(flat: NativeTensor): number {

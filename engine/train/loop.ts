@@ -2,8 +2,9 @@ import { UserError } from '../../errors.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Gradients } from '../model/parameters.js';
+import { sumSquares } from '../ops/reduce.js';
 import type { AdamW } from '../optim/adamw.js';
-import { clipFactor, globalNorm, sumSquares } from '../optim/clip.js';
+import { clipFactor, globalNorm } from '../optim/clip.js';
 import { learningRateAt, type Schedule } from '../optim/schedule.js';
 import type { EvalLine, LineSums, TrainLine } from './metrics.js';
 

@@ -54,6 +54,8 @@ void pack_b_panel(float* to, const T* b, const Shape& s, i64 j0, i64 columns, i6
   }
 }
 
+static_assert(kGemmRows % kTileRows == 0 && kTileRows * kTileColumns <= 16 * 32);
+
 template <class T, class C>
 void built_in(C* c, const T* a, const T* b, const Shape& s, float* workspace) {
   int threads = s.m * s.n * s.k >= 64 * 64 * 64 ? thread_count() : 1;
@@ -62,7 +64,7 @@ void built_in(C* c, const T* a, const T* b, const Shape& s, float* workspace) {
 #pragma omp parallel num_threads(threads)
   {
     float* packed_a = packed_a_all + omp_get_thread_num() * gemm_thread_floats();
-    float* edge = packed_a + kGemmRows * kGemmDepth + kGemmDepth * 16;
+    float* edge = packed_a + kGemmRows * kGemmDepth;
     for (i64 j0 = 0; j0 < s.n; j0 += kGemmColumns) {
       i64 columns = std::min(kGemmColumns, s.n - j0), panels = (columns + kTileColumns - 1) / kTileColumns;
       for (i64 p0 = 0; p0 < s.k; p0 += kGemmDepth) {

@@ -7,7 +7,8 @@ namespace tstrain {
 // kDepth × a tile's columns stays in L1, kRows × kDepth in L2, kDepth × kColumns in L3.
 constexpr i64 kGemmDepth = 256, kGemmRows = 144, kGemmColumns = 3072;
 
-inline i64 gemm_thread_floats() { return kGemmRows * kGemmDepth + kGemmDepth * 16 + 16 * 32; }
+// A packed block of A (kGemmRows is a multiple of every tile's rows), and a tile for the edges of C.
+inline i64 gemm_thread_floats() { return kGemmRows * kGemmDepth + 16 * 32; }
 inline i64 gemm_pack_floats(int threads) { return kGemmDepth * (kGemmColumns + 32) + threads * gemm_thread_floats(); }
 
 }  // namespace tstrain

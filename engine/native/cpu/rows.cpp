@@ -1,6 +1,6 @@
-#include "kernels.h"
 #include <algorithm>
 
+#include "kernels.h"
 #include "simd.h"
 
 namespace tstrain::TSTRAIN_ISA {

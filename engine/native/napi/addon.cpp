@@ -164,8 +164,6 @@ TSTRAIN_OPS(TSTRAIN_CONTRACT)
 
 // ---- JavaScript values ---------------------------------------------------------------------------------------
 
-struct JsPending {};  // a JavaScript exception is already set
-
 void ok(napi_status status) {
   if (status != napi_ok) throw OpError("an argument has the wrong type");
 }
@@ -210,7 +208,6 @@ template <class F>
 napi_value guarded(napi_env env, F&& body) {
   try {
     return body();
-  } catch (const JsPending&) {
   } catch (const std::bad_alloc&) {
     napi_throw_error(env, nullptr, "out of memory");
   } catch (const std::exception& e) {

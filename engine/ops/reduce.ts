@@ -1,0 +1,20 @@
+import { addon, type NativeOp } from '../backend/addon.js';
+import { NativeTensor } from '../backend/native_tensor.js';
+
+/** Σ x over all elements of a float tensor, in float64; 0 on `meta`. */
+export function sum(x: NativeTensor): number {
+  return reduced(addon.ops.sum, x);
+}
+
+/** Σ x², likewise. */
+export function sumSquares(x: NativeTensor): number {
+  return reduced(addon.ops.sum_squares, x);
+}
+
+function reduced(op: NativeOp, x: NativeTensor): number {
+  const out = NativeTensor.onHeap(x.device, 'float64', [1]);
+  op(out.handle, x.handle, x.size);
+  const value = x.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
+  out.dispose();
+  return value;
+}
