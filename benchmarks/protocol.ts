@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 // Each side of a comparison is a process of its own, which loads, warms up, prints one JSON line, and then answers
@@ -64,10 +63,4 @@ export async function serve(ready: object, round: () => object | Promise<object>
   const print = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`);
   print(ready);
   for await (const _ of createInterface({ input: process.stdin })) print(await round());
-}
-
-/** A field of /proc/self/status in MiB: VmRSS (resident memory now) or VmHWM (its high-water mark). */
-export function residentMib(field: 'VmRSS' | 'VmHWM'): number {
-  const status = readFileSync('/proc/self/status', 'utf8');
-  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)![1]) / 1024;
 }

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { addon } from '../engine/backend/addon.js';
+import { residentMemory } from '../engine/backend/memory.js';
 import type { Precision } from '../engine/model/parameters.js';
-import { type OwnReady, residentMib, serve } from './protocol.js';
+import { type OwnReady, serve } from './protocol.js';
 import { planMemory, Training } from './training.js';
 import type { Workload } from './workload.js';
 
@@ -11,7 +12,7 @@ const [file, precision, threads] = process.argv.slice(2) as [string, Precision, 
 const workload = JSON.parse(readFileSync(file, 'utf8')) as Workload;
 addon.setThreads(Number(threads));
 const plan = await planMemory(workload, precision);
-const before = residentMib('VmRSS');
+const before = residentMemory('VmRSS') / 2 ** 20;
 
 const training = new Training(workload, precision, 'cpu');
 const first = await training.steps(1);

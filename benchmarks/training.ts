@@ -1,12 +1,12 @@
 import { makeMicroBatch } from '../data/batch.js';
 import { addon, type DeviceName } from '../engine/backend/addon.js';
+import { residentMemory } from '../engine/backend/memory.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
 import { AdamW } from '../engine/optim/adamw.js';
 import { type TrainingBatch, type TrainingStep, train } from '../engine/train/loop.js';
 import type { DeviceMemory, OwnRound } from './protocol.js';
-import { residentMib } from './protocol.js';
 import { median } from './statistics.js';
 import type { Document, Workload } from './workload.js';
 
@@ -101,7 +101,7 @@ export class Training {
       tokens,
       tok_s: tokens / seconds.reduce((sum, s) => sum + s, 0),
       median_step_ms: median(seconds) * 1000,
-      peak_rss_mib: residentMib('VmHWM'),
+      peak_rss_mib: residentMemory('VmHWM') / 2 ** 20,
       loss,
       flops: addon.stats(this.device).flops - before,
       measured: deviceMemory(this.device),

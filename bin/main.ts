@@ -13,7 +13,7 @@ interface TrainOptions {
  * Each subcommand is imported only when it is named: `doctor` and `--help` must work where the native addon is
  * missing, and start at once.
  */
-const commands: Record<string, { summary: string; load?: () => Promise<Command> }> = {
+const commands: Record<string, { summary: string; load: () => Promise<Command> }> = {
   plan: {
     summary: 'memory by part, FLOPs, tokens and steps of a run, before it starts',
     load: async () => (await import('./commands/plan.js')).planCommand(),
@@ -57,14 +57,7 @@ async function program(argv: readonly string[]): Promise<Command> {
     .exitOverride()
     .action(train);
   for (const [name, { summary, load }] of Object.entries(commands)) {
-    const command = load && argv.includes(name) ? await load() : new Command(name);
-    if (load === undefined)
-      command
-        .allowUnknownOption()
-        .allowExcessArguments()
-        .action(() => {
-          throw new UserError(`${name} is not in this version (${version})`);
-        });
+    const command = argv.includes(name) ? await load() : new Command(name);
     top.addCommand(command.summary(summary).copyInheritedSettings(top));
   }
   // Only now, so that commands do not inherit it: an excess word here is an unknown command, which train() names.

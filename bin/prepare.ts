@@ -2,6 +2,7 @@ import { type Dataset, loadDataset, type RunSchedule, renderReport, runSchedule 
 import { defaultThreads } from '../engine/backend/threads.js';
 import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
+import type { AdamWOptions } from '../engine/optim/adamw.js';
 import { warmupStepsOf } from '../engine/optim/schedule.js';
 import type { TrainingOptions } from '../engine/train/loop.js';
 import { UserError } from '../errors.js';
@@ -15,6 +16,7 @@ export interface PreparedRun {
   dataset: Dataset;
   evalDataset: Dataset | undefined;
   schedule: RunSchedule;
+  optimizer: AdamWOptions;
   training: TrainingOptions;
 }
 
@@ -57,6 +59,12 @@ export async function prepareRun(
     dataset,
     evalDataset,
     schedule,
+    optimizer: {
+      beta1: config.adam_beta1,
+      beta2: config.adam_beta2,
+      epsilon: config.adam_epsilon,
+      weightDecay: config.weight_decay,
+    },
     training: {
       schedule: {
         type: config.lr_scheduler_type,

@@ -3,6 +3,11 @@ export function count(n: number): string {
   return n.toLocaleString('en-US');
 }
 
+/** Bytes as GiB, with one decimal. */
+export function gib(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
 /** A number with its noun: 1 step, 2 steps. */
 export function plural(n: number, word: string, words = `${word}s`): string {
   return `${count(n)} ${n === 1 ? word : words}`;

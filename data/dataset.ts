@@ -4,8 +4,9 @@ import { loadTokenizer } from '../tokenizer/index.js';
 import { cacheFile, defaultCacheDirectory, hashFile, hashRows, readCache, writeCache } from './cache.js';
 import type { EncodedRows, Example } from './encode.js';
 import { type DatasetReport, findDuplicates, labelCountsOf } from './report.js';
-import { detectForm, IGNORE_INDEX } from './sources.js';
+import { detectForm } from './sources.js';
 import { type TokeniseProgress, tokeniseFile } from './tokenise.js';
+import { checkVocabulary } from './vocabulary.js';
 
 export interface DatasetOptions {
   /** A data file as readRows reads it. */
@@ -88,8 +89,17 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
     }
   }
 
-  if (options.vocabSize !== undefined) checkVocabulary(path, encoded, options.vocabSize);
   const rowsRead = encoded.lengths.length;
+  // Sums of tokens can pass 2³¹.
+  const starts = new Float64Array(rowsRead + 1);
+  for (let row = 0; row < rowsRead; row++) starts[row + 1] = starts[row] + encoded.lengths[row];
+  const idsAndLabels = (row: number): [Int32Array, Int32Array] => [
+    encoded.ids.subarray(starts[row], starts[row + 1]),
+    encoded.labels.subarray(starts[row], starts[row + 1]),
+  ];
+  if (options.vocabSize !== undefined)
+    for (let row = 0; row < rowsRead; row++)
+      checkVocabulary(path, row, ...idsAndLabels(row), options.vocabSize);
   const rowLabels = labelCountsOf(encoded);
   const allRows = Int32Array.from({ length: rowsRead }, (_, row) => row);
   const labelled = allRows.filter((row) => rowLabels[row] > 0);
@@ -103,9 +113,6 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
   const rows = keepUnlabelledRows ? allRows : labelled;
   const lengths = rows.map((row) => encoded.lengths[row]);
   const labelCounts = rows.map((row) => rowLabels[row]);
-  // Sums of tokens can pass 2³¹.
-  const starts = new Float64Array(rowsRead + 1);
-  for (let row = 0; row < rowsRead; row++) starts[row + 1] = starts[row] + encoded.lengths[row];
 
   return {
     length: rows.length,
@@ -138,28 +145,8 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
     example(index) {
       const row = rows[index];
       if (row === undefined) throw new RangeError(`example ${index} of ${rows.length}`);
-      const [start, end] = [starts[row], starts[row + 1]];
-      return {
-        ids: encoded.ids.subarray(start, end),
-        labels: encoded.labels.subarray(start, end),
-        row,
-        truncated: encoded.truncated[row],
-      };
+      const [ids, labels] = idsAndLabels(row);
+      return { ids, labels, row, truncated: encoded.truncated[row] };
     },
   };
-}
-
-function checkVocabulary(path: string, { ids, labels, lengths }: EncodedRows, vocabSize: number): void {
-  let start = 0;
-  for (const [row, length] of lengths.entries()) {
-    for (let i = start; i < start + length; i++) {
-      const wrong = ids[i] >= vocabSize ? ids[i] : labels[i] >= vocabSize ? labels[i] : IGNORE_INDEX;
-      if (wrong !== IGNORE_INDEX)
-        throw new UserError(
-          `${path}, row ${row}: id ${wrong} is outside the model's vocabulary of ${vocabSize} ` +
-            `(ids 0 to ${vocabSize - 1}). The data or the tokenizer belongs to another model.`,
-        );
-    }
-    start += length;
-  }
 }

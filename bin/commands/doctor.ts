@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { availableMemory, type Memory } from '../../engine/backend/memory.js';
 import { availableCores, type Cores, defaultThreads } from '../../engine/backend/threads.js';
+import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { version } from '../version.js';
+import { gib } from '../words.js';
 
 /** What `tstrain doctor --json` prints. Bytes; `null` where something is not there. */
 export interface Diagnosis {
@@ -41,7 +43,6 @@ export function doctorCommand(print: (text: string) => void = console.log): Comm
 
 export async function examine(): Promise<Diagnosis> {
   const directory = process.cwd();
-  const { bavail, bsize } = statfsSync(directory);
   const addon = await nativeAddon();
   return {
     tstrain: version,
@@ -54,7 +55,7 @@ export async function examine(): Promise<Diagnosis> {
       from: process.env.TSTRAIN_NUM_THREADS ? 'TSTRAIN_NUM_THREADS' : 'physical cores',
     },
     memory: availableMemory(),
-    disk: { directory, free: bavail * bsize },
+    disk: { directory, free: freeDisk(directory) },
     cuda: { device: null, libraries: gpuLibraries() },
     device: 'error' in addon ? null : 'cpu',
   };
@@ -80,7 +81,7 @@ export function describe(d: Diagnosis): string[] {
   lines.push(
     line('threads', `${d.threads.count}: ${threadReason(d)}`),
     line('memory', memoryText(d.memory)),
-    line('disk', `${size(d.disk.free)} free in ${d.disk.directory}`),
+    line('disk', `${gib(d.disk.free)} free in ${d.disk.directory}`),
   );
   const libraries = Object.entries(d.cuda.libraries).map(([name, path]) => `${name} ${path ?? 'missing'}`);
   lines.push(
@@ -130,11 +131,7 @@ function threadReason({ threads, processor: { cores } }: Diagnosis): string {
 }
 
 function memoryText({ total, available, limited }: Memory): string {
-  return `${size(available)} available of ${size(total)}${limited ? ', the limit of the control group' : ''}`;
-}
-
-function size(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  return `${gib(available)} available of ${gib(total)}${limited ? ', the limit of the control group' : ''}`;
 }
 
 /** Where the dynamic loader would find the libraries of a CUDA device; those of a toolkit carry its version. */

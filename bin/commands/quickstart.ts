@@ -74,7 +74,7 @@ function askAll(model: LlamaForCausalLM, tokenizer: Tokenizer, rows: readonly He
   const longest = Math.max(...rows.map((row) => tokenizer.encode(row.output).length));
   const answers = rows.map((row) => {
     const prompt = [tokenizer.bosId!, ...tokenizer.encode(formatPrompt(row))];
-    // One more than any answer has: a text that does not end is not an exact answer.
+    // Room for the end of a text and one token more: one that does not end is not an exact answer.
     const { ids } = generate(model, prompt, { maxNewTokens: longest + 2, eosTokenIds: [tokenizer.eosId!] });
     return { row, text: tokenizer.decode(ids, { skipSpecial: true }) };
   });

@@ -3,7 +3,8 @@ import type { Writable } from 'node:stream';
 import { Command } from 'commander';
 import { makeMicroBatch } from '../../data/batch.js';
 import { countLabels, type Example, encodeAlpacaRow, encodeTokenRow } from '../../data/encode.js';
-import { detectForm, IGNORE_INDEX, type RowBatch, readRows } from '../../data/sources.js';
+import { detectForm, type RowBatch, readRows } from '../../data/sources.js';
+import { checkVocabulary } from '../../data/vocabulary.js';
 import type { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { UserError } from '../../errors.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
@@ -58,7 +59,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
       await print(`${'row'.padStart(8)}${'label tokens'.padStart(14)}${'loss'.padStart(10)}`);
     for await (const examples of microBatches(options.data, tokenizer)) {
       for (const example of examples) {
-        checkVocabulary(options.data, example, vocabSize);
+        checkVocabulary(options.data, example.row, example.ids, example.labels, vocabSize);
         if (example.ids.length > maxPositionEmbeddings) long.push(example);
       }
       for (const score of scoreExamples(model, examples)) {
@@ -122,16 +123,6 @@ function scoreExamples(model: LlamaForCausalLM, examples: readonly Example[]): R
     const loss = counts[i] === 0 ? null : own.reduce((total, x) => total + x, 0) / counts[i];
     return { row, loss, label_tokens: counts[i] };
   });
-}
-
-function checkVocabulary(path: string, { ids, labels, row }: Example, vocabSize: number): void {
-  const wrong =
-    ids.find((id) => id >= vocabSize) ?? labels.find((label) => label !== IGNORE_INDEX && label >= vocabSize);
-  if (wrong !== undefined)
-    throw new UserError(
-      `${path}, row ${row}: id ${wrong} is outside the model's vocabulary of ${vocabSize} ` +
-        `(ids 0 to ${vocabSize - 1}). The data or the tokenizer belongs to another model.`,
-    );
 }
 
 /** About rows with positions that the model was not made for. */

@@ -1,13 +1,14 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { makeMicroBatch } from '../../data/index.js';
 import { addon } from '../../engine/backend/addon.js';
-import { loadHfWeights } from '../../engine/checkpoint/hf_model.js';
+import { residentMemory } from '../../engine/backend/memory.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';
 import { AdamW } from '../../engine/optim/adamw.js';
 import { clipFactor, globalNorm } from '../../engine/optim/clip.js';
 import type { RunPlan } from '../../engine/plan/plan.js';
 import type { PreparedRun } from '../prepare.js';
+import { setInitialWeights } from '../train/initial_weights.js';
 
 /** What a run was seen to take. Bytes and seconds. */
 export interface Measurement {
@@ -44,18 +45,9 @@ export async function trialRun(
 
   const parameters = new Parameters(prepared.model, 'cpu', prepared.precision);
   const model = new LlamaForCausalLM(parameters);
-  const optimizer = new AdamW(parameters.layout, 'cpu', {
-    beta1: config.adam_beta1,
-    beta2: config.adam_beta2,
-    epsilon: config.adam_epsilon,
-    weightDecay: config.weight_decay,
-  });
+  const optimizer = new AdamW(parameters.layout, 'cpu', prepared.optimizer);
   const gradients = new Gradients(parameters.layout, prepared.model, 'cpu');
-  if (config.model_name_or_path === undefined) parameters.initialize(config.seed);
-  else {
-    await loadHfWeights(config.model_name_or_path, prepared.model, parameters);
-    parameters.mastersChanged();
-  }
+  await setInitialWeights(prepared, parameters);
 
   const train = (examples: ArrayLike<number>) => {
     const batch = makeMicroBatch(dataset, examples);
@@ -90,7 +82,7 @@ export async function trialRun(
   const measurement = {
     arena: addon.stats('cpu').arenaHighWater,
     residentBefore,
-    residentPeak: resident('VmHWM'),
+    residentPeak: residentMemory('VmHWM'),
     microBatches,
     tokensPerSecond,
     updateSeconds,
@@ -120,10 +112,5 @@ function startPeak(): number {
   } catch {
     // Some sandboxes do not have it: an earlier mark that stays can only make the measurement too large.
   }
-  return resident('VmRSS');
-}
-
-function resident(field: 'VmRSS' | 'VmHWM'): number {
-  const status = readFileSync('/proc/self/status', 'utf8');
-  return 1024 * Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)![1]);
+  return residentMemory('VmRSS');
 }

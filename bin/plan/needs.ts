@@ -4,6 +4,7 @@ import { llamaLayout } from '../../engine/model/layout.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { planRun, type RunPlan } from '../../engine/plan/plan.js';
 import { evaluationExamples, type PreparedRun } from '../prepare.js';
+import { gib } from '../words.js';
 
 /** What a prepared run takes of memory and arithmetic; exact for the number of threads that is set. */
 export function planPrepared(prepared: PreparedRun): RunPlan {
@@ -65,8 +66,4 @@ function plan(
   evaluation: readonly BatchSize[],
 ): RunPlan {
   return planRun({ model, precision, gradientCheckpointing, training, evaluation });
-}
-
-function gib(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }

@@ -1,8 +1,7 @@
-import { existsSync, statfsSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { type Dataset, measureRun } from '../../data/index.js';
 import { addon } from '../../engine/backend/addon.js';
 import { availableMemory } from '../../engine/backend/memory.js';
+import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import type { BatchSize } from '../../engine/plan/batch_size.js';
 import type { RunPlan } from '../../engine/plan/plan.js';
@@ -190,12 +189,4 @@ function dataReport({ report }: Dataset): DataReport {
 function diskReport(prepared: PreparedRun): PlanReport['disk'] {
   const { checkpoint, finalModel, most } = diskUse(prepared, prepared.schedule.totalSteps);
   return { checkpoint, final_model: finalModel, most };
-}
-
-/** Free bytes of the file system that `directory` is or will be on. */
-function freeDisk(directory: string): number {
-  let existing = resolve(directory);
-  while (!existsSync(existing)) existing = dirname(existing);
-  const { bavail, bsize } = statfsSync(existing);
-  return bavail * bsize;
 }

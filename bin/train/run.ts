@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeMicroBatch } from '../../data/index.js';
 import { addon } from '../../engine/backend/addon.js';
@@ -11,7 +11,7 @@ import {
   writeCheckpoint,
   writeFinalModel,
 } from '../../engine/checkpoint/directory.js';
-import { loadHfWeights, saveHfWeights } from '../../engine/checkpoint/hf_model.js';
+import { saveHfWeights } from '../../engine/checkpoint/hf_model.js';
 import { lockOutputDirectory } from '../../engine/checkpoint/lock.js';
 import { toHfConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
@@ -26,6 +26,7 @@ import { diskUse, memoryWarning } from '../plan/needs.js';
 import { evaluationExamples, type PreparedRun, prepareRun } from '../prepare.js';
 import { version } from '../version.js';
 import { count, plural } from '../words.js';
+import { setInitialWeights } from './initial_weights.js';
 import { makeProgress } from './progress.js';
 import { checkResume, findResumePoint, type ResumePoint } from './resume.js';
 
@@ -102,21 +103,14 @@ async function trainPrepared(
 
   const parameters = new Parameters(prepared.model, 'cpu', prepared.precision);
   const model = new LlamaForCausalLM(parameters);
-  const optimizer = new AdamW(parameters.layout, 'cpu', {
-    beta1: config.adam_beta1,
-    beta2: config.adam_beta2,
-    epsilon: config.adam_epsilon,
-    weightDecay: config.weight_decay,
-  });
+  const optimizer = new AdamW(parameters.layout, 'cpu', prepared.optimizer);
   const gradients = new Gradients(parameters.layout, prepared.model, 'cpu');
   const metricsFile = join(outputDir, 'metrics.jsonl');
 
   if (from) await readRunState(from.path, parameters, optimizer);
-  else if (config.model_name_or_path === undefined) parameters.initialize(config.seed);
   else {
-    const unused = await loadHfWeights(config.model_name_or_path, prepared.model, parameters);
+    const unused = await setInitialWeights(prepared, parameters);
     if (unused.length > 0) print(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
-    parameters.mastersChanged();
   }
   dropMetricsAfter(metricsFile, firstStep);
   await writeFile(join(outputDir, 'run.yaml'), renderConfig(config));
@@ -203,7 +197,6 @@ async function copyCompanions(config: RunConfig, directory: string): Promise<voi
   for (const name of COMPANIONS)
     for (const source of [config.tokenizer_name_or_path, config.model_name_or_path]) {
       if (source === undefined || !existsSync(join(source, name))) continue;
-      await mkdir(directory, { recursive: true });
       await copyFile(join(source, name), join(directory, name));
       break;
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { availableMemory } from './memory.js';
+import { availableMemory, residentMemory } from './memory.js';
 
 const GiB = 2 ** 30;
 const meminfo = `MemTotal: ${16 * 2 ** 20} kB\nMemFree: 1 kB\nMemAvailable:   ${12 * 2 ** 20} kB\n`;
@@ -44,5 +44,14 @@ describe('availableMemory', () => {
     const { total, available } = availableMemory();
     expect(available).toBeGreaterThan(0);
     expect(available).toBeLessThan(total);
+  });
+});
+
+describe('residentMemory', () => {
+  it('reads both marks, and does not take their absence for zero', () => {
+    const status = () => 'VmPeak:\t 9 kB\nVmHWM:\t  300 kB\nVmRSS:\t  200 kB\n';
+    expect(residentMemory('VmHWM', status)).toBe(300 * 1024);
+    expect(residentMemory('VmRSS', status)).toBe(200 * 1024);
+    expect(() => residentMemory('VmRSS', () => '')).toThrow('/proc/self/status does not say VmRSS');
   });
 });

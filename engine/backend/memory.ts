@@ -31,6 +31,14 @@ export function availableMemory(read: ReadFile = kernelFile): Memory {
   return memory;
 }
 
+/** Bytes of this process in memory: now (VmRSS), or the most since it began or the mark was reset (VmHWM). */
+export function residentMemory(mark: 'VmRSS' | 'VmHWM', read: ReadFile = kernelFile): number {
+  const bytes = field(read('/proc/self/status') ?? '', `${mark}:`) * 1024;
+  // A bound must not be met because nothing was measured.
+  if (bytes === 0) throw new Error(`/proc/self/status does not say ${mark}`);
+  return bytes;
+}
+
 function field(text: string, name: string): number {
   return Number(new RegExp(`^${name}\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0);
 }

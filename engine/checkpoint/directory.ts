@@ -159,12 +159,17 @@ export async function removeLeftovers(outputDir: string): Promise<void> {
   }
 }
 
-/** @throws UserError when the disk of `directory` (or of its nearest parent that exists) has less than `bytes` free. */
-export function checkFreeDisk(directory: string, bytes: number): void {
+/** Free bytes of the file system that `directory` is or will be on. */
+export function freeDisk(directory: string): number {
   let existing = resolve(directory);
   while (!existsSync(existing)) existing = dirname(existing);
   const { bavail, bsize } = statfsSync(existing);
-  const free = bavail * bsize;
+  return bavail * bsize;
+}
+
+/** @throws UserError when the disk of `directory` (or of its nearest parent that exists) has less than `bytes` free. */
+export function checkFreeDisk(directory: string, bytes: number): void {
+  const free = freeDisk(directory);
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
   if (free < bytes)
     throw new UserError(
