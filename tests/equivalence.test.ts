@@ -70,11 +70,11 @@ describe.each<Precision>(['fp32', 'bf16'])('%s', (precision) => {
     return { model, gradients: new Gradients(model.parameters.layout, config, 'cpu') };
   }
 
-  // Relative. In float32 the same terms are added in another order: measured 2e-8 of the loss, 3e-8 of the norm and
-  // 5e-7 of the largest gradient. In bfloat16 another order within a matrix product may round an activation to its
-  // other neighbour, 2⁻⁸ away: a processor with bf16 instructions may show it.
+  // Relative. In float32 the same terms are added in another order, which differs with the instruction set: measured
+  // 2e-8 of the loss, 3e-8 of the norm, and of the largest gradient 5e-7 with AVX2, 3e-6 with SSE and AVX-512. In
+  // bfloat16 another order within a matrix product may round an activation to its other neighbour, 2⁻⁸ away.
   const tolerance = {
-    fp32: { loss: 1e-7, norm: 2e-7, gradient: 2e-6 },
+    fp32: { loss: 1e-7, norm: 2e-7, gradient: 1e-5 },
     bf16: { loss: 1e-4, norm: 1e-3, gradient: 1e-2 },
   }[precision];
   const off = (a: number, b: number) => Math.abs(a / b - 1);
