@@ -196,6 +196,5 @@ export const cases: OpCases = (device) => {
       const a = empty(d, 'float32', [4]);
       op('gemm', empty(d, 'bfloat16', [4]), a, a, 2, 2, 2, false, false, false);
     },
-    { byValue: true },
   );
 };

@@ -5,7 +5,6 @@ namespace tstrain::TSTRAIN_ISA {
 
 void adamw(const Context&, Out p, Out m, Out v, Out p16, In g, i64 n, i64 step, f64 lr, f64 beta1, f64 beta2, f64 eps,
            f64 weight_decay, f64 grad_scale) {
-  if (step < 1) throw OpError("adamw: step counts from 1");
   float b1 = float(beta1), b2 = float(beta2), c1 = float(1 - beta1), c2 = float(1 - beta2);
   float keep = float(1 - lr * weight_decay), scale = float(grad_scale);
   float rate = float(lr / (1 - std::pow(beta1, f64(step))));

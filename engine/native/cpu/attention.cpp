@@ -164,17 +164,10 @@ void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 l
   narrow(dqkv + v_at, stride, dv, tokens, d, dp, 1.f);
 }
 
-Sizes sizes(const char* op, i64 heads, i64 kv_heads, i64 head_dim) {
-  if (head_dim < 1) throw OpError(std::string(op) + ": head_dim is 0");
-  if (kv_heads < 1 || heads % kv_heads)
-    throw OpError(std::string(op) + ": " + std::to_string(heads) + " heads cannot share " + std::to_string(kv_heads) + " key/value heads");
-  return {heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
-}
-
-void check_offsets(const char* op, const char* name, const std::int32_t* at, i64 documents, i64 tokens, i64 longest) {
+void check_offsets(const char* name, const std::int32_t* at, i64 documents, i64 tokens, i64 longest) {
   for (i64 j = 0; j < documents; j++)
     if (at[j] < 0 || at[j + 1] < at[j] || at[j + 1] > tokens || at[j + 1] - at[j] > longest)
-      throw OpError(std::string(op) + ": " + name + " of document " + std::to_string(j) + " are " + std::to_string(at[j]) +
+      throw OpError(std::string(name) + " of document " + std::to_string(j) + " are " + std::to_string(at[j]) +
                     "…" + std::to_string(at[j + 1]) + " of " + std::to_string(tokens) + " tokens, at most " +
                     std::to_string(longest) + " each");
 }
@@ -184,17 +177,13 @@ void check_offsets(const char* op, const char* name, const std::int32_t* at, i64
 void attention_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_offsets,
                        i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens,
                        i64 max_q, i64 max_k, f64, f64 scale) {
-  const char* op = "attention_forward";
-  Sizes z = sizes(op, heads, kv_heads, head_dim);
+  Sizes z{heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
   const auto *qo = q_offsets.as<std::int32_t>(), *ko = k_offsets.as<std::int32_t>();
-  if (q_stride < heads * head_dim || kv_stride < kv_heads * head_dim)
-    throw OpError("attention_forward: rows of " + std::to_string(q_stride) + " and " + std::to_string(kv_stride) +
-                  " elements cannot hold the heads");
   i64 key_rows = (std::min(k.numel, v.numel) - kv_heads * head_dim) / kv_stride + 1;
-  check_offsets(op, "q_offsets", qo, documents, tokens, max_q);
-  check_offsets(op, "k_offsets", ko, documents, key_rows, max_k);
+  check_offsets("q_offsets", qo, documents, tokens, max_q);
+  check_offsets("k_offsets", ko, documents, key_rows, max_k);
   for (i64 j = 0; j < documents; j++)
-    if (ko[j + 1] - ko[j] < qo[j + 1] - qo[j]) throw OpError("attention_forward: a document has more queries than keys");
+    if (ko[j + 1] - ko[j] < qo[j + 1] - qo[j]) throw OpError("a document has more queries than keys");
   i64 each = attention_forward_floats(max_k, head_dim);
   with_float_type(q.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
@@ -211,10 +200,9 @@ void attention_forward(const Context& context, Out out, Out lse, In q, In k, In 
 
 void attention_backward(const Context& context, Out dqkv, In dout, In out, In lse, In qkv, In offsets, i64 documents,
                         i64 heads, i64 kv_heads, i64 head_dim, i64 tokens, i64 max_tokens, f64, f64 scale) {
-  const char* op = "attention_backward";
-  Sizes z = sizes(op, heads, kv_heads, head_dim);
+  Sizes z{heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
   const auto* at = offsets.as<std::int32_t>();
-  check_offsets(op, "offsets", at, documents, tokens, max_tokens);
+  check_offsets("offsets", at, documents, tokens, max_tokens);
   i64 each = attention_backward_floats(max_tokens, head_dim), stride = (heads + 2 * kv_heads) * head_dim;
   with_float_type(qkv.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;

@@ -36,13 +36,13 @@ using TSTRAIN_ISA::load;
 using TSTRAIN_ISA::store;
 
 template <class F>
-void with_number_type(const char* op, DType t, F&& f) {
+void with_number_type(DType t, F&& f) {
   switch (t) {
     case DType::f32: return f(static_cast<float*>(nullptr));
     case DType::bf16: return f(static_cast<bf16*>(nullptr));
     case DType::i32: return f(static_cast<std::int32_t*>(nullptr));
     case DType::u8: return f(static_cast<std::uint8_t*>(nullptr));
-    default: throw OpError(std::string(op) + ": not for " + name_of(t));
+    case DType::f64: return;  // refused by the contract
   }
 }
 }  // namespace
@@ -56,9 +56,9 @@ void cast(const Context&, Out y, In x, i64 n) {
       std::memmove(y.as<char>() + at, x.as<char>() + at, size_t(bytes - at < kBlock ? bytes - at : kBlock));
     return;
   }
-  with_number_type("cast", y.dtype, [&](auto* ty) {
+  with_number_type(y.dtype, [&](auto* ty) {
     using Y = std::remove_pointer_t<decltype(ty)>;
-    with_number_type("cast", x.dtype, [&](auto* tx) {
+    with_number_type(x.dtype, [&](auto* tx) {
       using X = std::remove_pointer_t<decltype(tx)>;
       Y* yp = y.as<Y>();
       const X* xp = x.as<X>();
@@ -77,7 +77,7 @@ void fill(const Context&, Out y, i64 n, f64 value) {
       std::memset(y.as<char>() + at, 0, size_t(bytes - at < kBlock ? bytes - at : kBlock));
     return;
   }
-  with_number_type("fill", y.dtype, [&](auto* ty) {
+  with_number_type(y.dtype, [&](auto* ty) {
     using Y = std::remove_pointer_t<decltype(ty)>;
     Y *yp = y.as<Y>(), element;
     // An int32 need not fit a float.

@@ -1,7 +1,5 @@
 #include "onednn.h"
 
-#include "select.h"
-
 #ifdef TSTRAIN_ONEDNN
 #include <cstdlib>
 #include <cstring>
@@ -15,7 +13,8 @@ namespace tstrain {
 
 #ifndef TSTRAIN_ONEDNN
 
-bool onednn_takes(DType, DType) { return false; }
+bool onednn_takes(DType) { return false; }
+Bf16Gemm bf16_gemm() { return Bf16Gemm::float32; }
 bool onednn_gemm(Out, In, In, i64, i64, i64, bool, bool, bool, void*) { return false; }
 i64 onednn_gemm_scratch(DType, DType, i64, i64, i64, bool, bool, bool) { return 0; }
 const char* onednn_version() { return ""; }
@@ -111,24 +110,39 @@ const Product& product(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, boo
 
 }  // namespace
 
+// What oneDNN will use, not what the processor announces: the system may withhold AMX's registers, and ONEDNN_MAX_CPU_ISA
+// may ask for less.
+Bf16Gemm bf16_gemm() {
+  static const Bf16Gemm path = [] {
+    if (!onednn_version()[0]) return Bf16Gemm::float32;
+    auto effective = unsigned(dnnl::get_effective_cpu_isa());
+    // Each value has the bits of all that it includes.
+    auto has = [&](dnnl::cpu_isa isa) { return (effective & unsigned(isa)) == unsigned(isa); };
+    if (has(dnnl::cpu_isa::avx512_core_amx)) return Bf16Gemm::amx;
+    return has(dnnl::cpu_isa::avx512_core_bf16) ? Bf16Gemm::avx512_bf16 : Bf16Gemm::float32;
+  }();
+  return path;
+}
+
 // sgemm needs no primitive per shape. For bfloat16 oneDNN is asked only where the processor multiplies it; its
 // reference code elsewhere is slower than widening to float32 (gemm.cpp).
-bool onednn_takes(DType, DType ab) {
-  static const bool used = onednn_version()[0], bf16_in_hardware = bf16_gemm_path()[0] == 'a';
-  return used && (ab == DType::f32 || bf16_in_hardware);
+bool onednn_takes(DType ab) {
+  static const bool used = onednn_version()[0];
+  return used && (ab == DType::f32 || bf16_gemm() != Bf16Gemm::float32);
 }
 
 i64 onednn_gemm_scratch(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
-  if (ab != DType::bf16 || !onednn_takes(c, ab) || m * n * k == 0) return 0;
+  if (ab != DType::bf16 || !onednn_takes(ab) || m * n * k == 0) return 0;
   return i64(product(c, ab, m, n, k, trans_a, trans_b, accumulate).description.scratchpad_desc().get_size());
 }
 
 bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch) {
-  if (!onednn_takes(c.dtype, a.dtype) || m * n * k == 0) return false;
+  if (!onednn_takes(a.dtype) || m * n * k == 0) return false;
   if (a.dtype == DType::f32 && c.dtype == DType::f32) {
     auto status = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.f, a.as<float>(), trans_a ? m : k,
                              b.as<float>(), trans_b ? k : n, accumulate ? 1.f : 0.f, c.as<float>(), n);
-    return status == dnnl_success;
+    if (status != dnnl_success) throw OpError("oneDNN's sgemm fails with status " + std::to_string(int(status)));
+    return true;
   }
   auto& p = product(c.dtype, a.dtype, m, n, k, trans_a, trans_b, accumulate);
   auto bind = [&](const memory::desc& d, const void* data) { return memory(d, engine(), const_cast<void*>(data)); };
@@ -151,5 +165,14 @@ const char* onednn_version() {
 }
 
 #endif
+
+const char* name_of(Bf16Gemm path) {
+  switch (path) {
+    case Bf16Gemm::amx: return "amx";
+    case Bf16Gemm::avx512_bf16: return "avx512_bf16";
+    case Bf16Gemm::float32: return "float32";
+  }
+  return "?";
+}
 
 }  // namespace tstrain

@@ -4,11 +4,21 @@
 
 namespace tstrain {
 
-// C[m,n] (+)= A·B as in the op table. False when oneDNN is not there or has no fast way for these types on this
-// processor; nothing was done then. scratch: onednn_gemm_scratch() bytes.
+// C[m,n] (+)= A·B as in the op table. False when oneDNN does not take the type, or there is nothing to add up; nothing
+// was done then. scratch: onednn_gemm_scratch() bytes.
 bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch);
 i64 onednn_gemm_scratch(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate);
 // Whether onednn_gemm() would do it.
-bool onednn_takes(DType c, DType ab);
+bool onednn_takes(DType ab);
+
+// How a bfloat16 GEMM is done: by oneDNN on AMX or AVX512-BF16, or in float32 (operands are widened while they are
+// packed).
+enum class Bf16Gemm { float32, avx512_bf16, amx };
+Bf16Gemm bf16_gemm();
+const char* name_of(Bf16Gemm path);
+
+// Of oneDNN as linked, or "" when the addon was built without it or TSTRAIN_ONEDNN=0 asks for the built-in GEMM (to
+// compare, to debug).
+const char* onednn_version();
 
 }  // namespace tstrain

@@ -6,15 +6,11 @@
 namespace tstrain::TSTRAIN_ISA {
 
 void rope(const Context&, Out x, In cos, In sin, In index, i64 tokens, i64 heads, i64 head_dim, i64 stride, bool inverse) {
-  if (head_dim < 2 || head_dim % 2) throw OpError("rope: head_dim is " + std::to_string(head_dim) + ", it must be even");
-  if (stride < heads * head_dim)
-    throw OpError("rope: a row of " + std::to_string(stride) + " elements cannot hold " + std::to_string(heads) +
-                  " heads of " + std::to_string(head_dim));
   i64 half = head_dim / 2, table_rows = std::min(cos.numel, sin.numel) / half;
   const auto* at = index.as<std::int32_t>();
   for (i64 t = 0; t < tokens; t++)
     if (at[t] < 0 || at[t] >= table_rows)
-      throw OpError("rope: index[" + std::to_string(t) + "] is " + std::to_string(at[t]) + ", the table has " +
+      throw OpError("index[" + std::to_string(t) + "] is " + std::to_string(at[t]) + ", the table has " +
                     std::to_string(table_rows) + " rows");
   float sign = inverse ? -1.f : 1.f;
   with_float_type(x.dtype, [&](auto* type) {

@@ -1,7 +1,5 @@
 #include "select.h"
 
-#include <cpuid.h>
-
 #include <cstdlib>
 #include <cstring>
 
@@ -18,15 +16,6 @@ const OpTable& best_cpu_table() {
   if (allowed("sse", true)) return cpu_table_sse;
   throw OpError(std::string("TSTRAIN_ISA=") + wanted + ": this processor runs " + (avx512 ? "avx512, " : "") +
                 (avx2 ? "avx2, " : "") + "sse");
-}
-
-const char* bf16_gemm_path() {
-  if (!onednn_version()[0]) return "float32";
-  unsigned a, b, c, d;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (1u << 22)) && (d & (1u << 24))) return "amx";
-  if (__builtin_cpu_supports("avx512f") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5)))
-    return "avx512_bf16";
-  return "float32";
 }
 
 }  // namespace tstrain

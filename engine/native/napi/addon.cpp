@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "../cpu/select.h"
+#include "../cpu/onednn.h"
 #include "../ops.h"
 
 namespace tstrain {
@@ -103,7 +103,7 @@ void release(i64 handle) {
   vacant.push_back(root);
 }
 
-// `dtype` reinterprets nothing: offset and numel count elements of the buffer's own type.
+// offset and numel count elements of the buffer's own type.
 f64 view(i64 handle, i64 offset, i64 numel) {
   auto of = index_of(handle);
   if (offset < 0 || numel < 0 || offset + numel > buffers[of].numel)
@@ -127,25 +127,35 @@ f64 view(i64 handle, i64 offset, i64 numel) {
 
 constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
 constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
-                   u8s = bit(DType::u8), floats = f32s | bf16s, numbers = floats | i32s | f64s | u8s;
+                   u8s = bit(DType::u8), floats = f32s | bf16s, castable = floats | i32s | u8s, numbers = castable | f64s;
+
+std::string text(i64 n) { return std::to_string(n); }
 
 template <class T>
-void check(const T& t, i64 numel, unsigned types, const char* op, const char* argument) {
-  if (!t) throw OpError(std::string(op) + ": " + argument + " is missing");
-  if (!(bit(t.dtype) & types)) throw OpError(std::string(op) + ": " + argument + " is " + name_of(t.dtype) + ", which it may not be");
-  if (t.numel < numel)
-    throw OpError(std::string(op) + ": " + argument + " has " + std::to_string(t.numel) + " elements, needs " + std::to_string(numel));
+void check(const T& t, i64 numel, unsigned types, const std::string& argument) {
+  if (!t) throw OpError(argument + " is missing");
+  if (!(bit(t.dtype) & types)) throw OpError(argument + " is " + name_of(t.dtype) + ", which it may not be");
+  if (t.numel < numel) throw OpError(argument + " has " + text(t.numel) + " elements, needs " + text(numel));
 }
 
 template <class A, class B>
-void check_same(const A& a, const B& b, const char* op, const char* names) {
+void check_same(const A& a, const B& b, const std::string& names) {
   if (a.dtype != b.dtype)
-    throw OpError(std::string(op) + ": " + names + " must have one type, not " + name_of(a.dtype) + " and " + name_of(b.dtype));
+    throw OpError(names + " must have one type, not " + name_of(a.dtype) + " and " + name_of(b.dtype));
 }
 
-#define need(t, numel, types) check(t, numel, types, op, #t)
-#define optional(t, numel, types) ((t) ? check(t, numel, types, op, #t) : void())
-#define same_type(a, b) check_same(a, b, op, #a " and " #b)
+[[noreturn]] void refuse(const std::string& why) { throw OpError(why); }
+
+void require_groups(i64 heads, i64 kv_heads) {
+  if (kv_heads < 1 || heads % kv_heads)
+    refuse(text(heads) + " heads cannot share " + text(kv_heads) + " key/value heads");
+}
+
+#define need(t, numel, types) check(t, numel, types, #t)
+#define optional(t, numel, types) ((t) ? check(t, numel, types, #t) : void())
+#define same_type(a, b) check_same(a, b, #a " and " #b)
+#define same_type_if(a, b) ((b) ? check_same(a, b, #a " and " #b) : void())
+#define require(condition, why) ((condition) ? void() : refuse(why))
 #define cost(flops, workspace) (Cost{flops, workspace})
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -160,6 +170,8 @@ TSTRAIN_OPS(TSTRAIN_CONTRACT)
 #undef need
 #undef optional
 #undef same_type
+#undef same_type_if
+#undef require
 #undef cost
 
 // ---- JavaScript values ---------------------------------------------------------------------------------------
@@ -221,11 +233,11 @@ napi_value guarded(napi_env env, F&& body) {
 template <int N>
 struct Arguments {
   napi_value v[N > 0 ? N : 1];
-  Arguments(napi_env env, napi_callback_info info, const char* name) {
+  Arguments(napi_env env, napi_callback_info info) {
     size_t count = N;
     ok(napi_get_cb_info(env, info, &count, v, nullptr, nullptr));
     if (count < size_t(N))
-      throw OpError(std::string(name) + ": takes " + std::to_string(N) + " arguments, got " + std::to_string(count));
+      throw OpError("takes " + std::to_string(N) + " arguments, got " + std::to_string(count));
   }
 };
 
@@ -278,6 +290,8 @@ struct Decode<bool> {
 struct Workspace {
   Arena& arena;
   i64 bytes, offset = 0;
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
   Workspace(Arena& arena, i64 bytes) : arena(arena), bytes(bytes) {
     if (bytes > 0) offset = arena.allocate(bytes, true);
   }
@@ -292,7 +306,7 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
   return guarded(env, [&]() -> napi_value {
     Contract contract;
     try {
-      Arguments<sizeof...(A)> js(env, info, contract.op);
+      Arguments<sizeof...(A)> js(env, info);
       Device* device = nullptr;
       std::tuple<A...> a{Decode<A>::get(env, js.v[I], device)...};
       Cost cost = contract(std::get<I>(a)...);
@@ -302,10 +316,7 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
       Context context{*device, workspace.data()};
       (device->ops->*Member)(context, std::get<I>(a)...);
     } catch (const OpError& e) {
-      // Contracts name the op themselves.
-      std::string what = e.what();
-      if (what.rfind(std::string(contract.op) + ": ", 0) == 0) throw;
-      throw OpError(std::string(contract.op) + ": " + what);
+      throw OpError(std::string(contract.op) + ": " + e.what());
     }
     return undefined(env);
   });
@@ -338,21 +349,21 @@ DType to_dtype(napi_env env, napi_value v) {
 
 napi_value js_alloc(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<4> a(env, info, "alloc");
+    Arguments<4> a(env, info);
     return number(env, allocate(device_named(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]), to_bool(env, a.v[3])));
   });
 }
 
 napi_value js_view(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<3> a(env, info, "view");
+    Arguments<3> a(env, info);
     return number(env, view(to_integer(env, a.v[0]), to_integer(env, a.v[1]), to_integer(env, a.v[2])));
   });
 }
 
 napi_value js_release(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<1> a(env, info, "release");
+    Arguments<1> a(env, info);
     release(to_integer(env, a.v[0]));
     return undefined(env);
   });
@@ -374,7 +385,7 @@ std::pair<char*, size_t> bytes_of(napi_env env, napi_value v) {
 // copy(handle, elementOffset, bytes, toDevice): raw bytes of the buffer's own type, as many as the array holds.
 napi_value js_copy(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<4> a(env, info, "copy");
+    Arguments<4> a(env, info);
     auto& b = buffers[index_of(to_integer(env, a.v[0]))];
     i64 start = to_integer(env, a.v[1]) * size_of(b.dtype);
     auto [host, bytes] = bytes_of(env, a.v[2]);
@@ -392,7 +403,7 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
 
 napi_value js_stats(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<1> a(env, info, "stats");
+    Arguments<1> a(env, info);
     Device& d = device_named(env, a.v[0]);
     napi_value o;
     napi_create_object(env, &o);
@@ -410,7 +421,7 @@ napi_value js_stats(napi_env env, napi_callback_info info) {
 // Starts a new measurement: FLOPs at 0, high-water marks at what is held now; a wholly free arena is given back.
 napi_value js_reset_stats(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<1> a(env, info, "resetStats");
+    Arguments<1> a(env, info);
     Device& d = device_named(env, a.v[0]);
     d.flops = 0;
     d.heap_high_water = d.heap_bytes;
@@ -422,7 +433,7 @@ napi_value js_reset_stats(napi_env env, napi_callback_info info) {
 
 napi_value js_set_threads(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<1> a(env, info, "setThreads");
+    Arguments<1> a(env, info);
     i64 n = to_integer(env, a.v[0]);
     if (n < 1 || n > 1024) throw OpError("threads must be between 1 and 1024, not " + std::to_string(n));
     set_thread_count(int(n));
@@ -435,7 +446,7 @@ napi_value js_info(napi_env env, napi_callback_info) {
     napi_value o;
     napi_create_object(env, &o);
     napi_set_named_property(env, o, "instructionSet", string(env, cpu_device().ops->instruction_set));
-    napi_set_named_property(env, o, "bf16Gemm", string(env, bf16_gemm_path()));
+    napi_set_named_property(env, o, "bf16Gemm", string(env, name_of(bf16_gemm())));
     napi_set_named_property(env, o, "onednn", string(env, onednn_version()));
     napi_set_named_property(env, o, "threads", number(env, thread_count()));
     return o;
