@@ -144,9 +144,9 @@ describe('loadConfig', () => {
       expect(load('threads: 2', ['threads=1']).threads).toBe(1);
     });
 
-    it.each(['0', 'two', '1.5'])('TSTRAIN_NUM_THREADS=%s is refused', (text) => {
+    it.each(['0', 'two', '1.5', '1025'])('TSTRAIN_NUM_THREADS=%s is refused', (text) => {
       vi.stubEnv('TSTRAIN_NUM_THREADS', text);
-      expect(fault('')).toBe(`TSTRAIN_NUM_THREADS: expected a whole number, 1 or more, got "${text}"`);
+      expect(fault('')).toBe(`TSTRAIN_NUM_THREADS: expected a whole number from 1 to 1024, got "${text}"`);
     });
   });
 });
@@ -189,7 +189,7 @@ describe('a config is refused for', () => {
     ['max_steps: 0', 'max_steps: expected a whole number greater than 0, or -1, got 0'],
     ['seed: -1', 'seed: expected a whole number from 0 to 4294967295, got -1'],
     ['seed: 4294967296', 'seed: expected a whole number from 0 to 4294967295, got 4294967296'],
-    ['threads: 0', 'threads: expected a whole number, 1 or more, got 0'],
+    ['threads: 0', 'threads: expected a whole number from 1 to 1024, got 0'],
     [
       'per_device_train_batch_size: [4]',
       'per_device_train_batch_size: expected a whole number, 1 or more, got [4]',
@@ -216,6 +216,7 @@ describe('a config is refused for', () => {
     expect(fault('', ['save_steps=0'])).toBe(
       '--set save_steps=0: save_steps: expected a whole number, 1 or more, got 0',
     );
+    expect(fault('', ['toString=null'])).toMatch(/^--set toString=null: unknown key "toString"/);
     expect(fault('', ['save_steps'])).toBe('--set save_steps: expected key=value');
     expect(fault('', ['=3'])).toBe('--set =3: expected key=value');
     expect(fault('', ['seed='])).toBe('--set seed=: seed: has no value; seed=null takes it out');
@@ -226,6 +227,8 @@ describe('a config is refused for', () => {
   it('the first fault of the file, however many there are', () => {
     expect(fault('seed: x\nbf16: x\n')).toMatch(/^run.yaml:4: seed:/);
     expect(fault('bf16: x\nseed: x\n')).toMatch(/^run.yaml:4: bf16:/);
+    expect(fault('seed: x\nbogus: 1\n')).toMatch(/^run.yaml:4: seed:/);
+    expect(fault('bogus: 1\nseed: x\n')).toMatch(/^run.yaml:4: unknown key "bogus"/);
   });
 
   it('a required key that is missing', () => {

@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Document, isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml';
+import { environmentThreads } from '../engine/backend/threads.js';
 import { UserError } from '../errors.js';
 import { nearest } from './config/nearest.js';
 import { EXISTING_PATHS, expects, type Key, type RunConfig, schema } from './config/schema.js';
@@ -32,16 +33,12 @@ export function loadConfig(
   const missing = (text: string) => new UserError(`${file}: ${text}`);
 
   const names = Object.keys(schema.shape);
-  for (const [key, { where }] of entries) {
-    if (!names.includes(key)) {
-      throw new UserError(`${where}: unknown key "${key}"; did you mean "${nearest(key, names)}"?`);
-    }
-  }
-
   const parsed = schema.safeParse(Object.fromEntries([...entries].map(([key, { value }]) => [key, value])));
   if (!parsed.success) {
     const wrong = new Set(parsed.error.issues.map((issue) => issue.path[0] as Key));
-    for (const [key, { value }] of entries) {
+    for (const [key, { value, where }] of entries) {
+      if (!names.includes(key))
+        throw new UserError(`${where}: unknown key "${key}"; did you mean "${nearest(key, names)}"?`);
       if (wrong.has(key as Key))
         throw fail(key as Key, `expected ${expects(key as Key)}, got ${shown(value)}`);
     }
@@ -147,7 +144,7 @@ function applyOverride(entries: Map<string, Entry>, override: string): void {
   }
   const value = plain(document, where);
   // An unknown key is kept, so that it is refused like one in the file.
-  if (value === null && key in schema.shape) entries.delete(key);
+  if (value === null && Object.hasOwn(schema.shape, key)) entries.delete(key);
   else entries.set(key, { value, where });
 }
 
@@ -172,14 +169,6 @@ function pathFault(path: string, kind: 'file' | 'directory'): string | undefined
   if (kind === 'directory' && !found.isDirectory())
     return `expected a directory, but this is a file: ${path}`;
   return undefined;
-}
-
-function environmentThreads(): number | undefined {
-  const text = process.env.TSTRAIN_NUM_THREADS;
-  if (text === undefined || text === '') return undefined;
-  const threads = schema.shape.threads.safeParse(Number(text));
-  if (threads.success) return threads.data;
-  throw new UserError(`TSTRAIN_NUM_THREADS: expected ${expects('threads')}, got ${shown(text)}`);
 }
 
 function shown(value: unknown): string {

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
 import { addon } from '../engine/backend/addon.js';
-import { defaultThreads } from '../engine/backend/threads.js';
+import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/backend/threads.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { loadModel } from '../engine/model/load.js';
 
@@ -19,7 +19,7 @@ export function addModelOptions(command: Command): Command {
     .option(
       '--threads <n>',
       'threads to compute with (default: TSTRAIN_NUM_THREADS, or the physical cores)',
-      numberOption('a whole number from 1 to 1024', (x) => Number.isInteger(x) && x >= 1 && x <= 1024),
+      numberOption(THREAD_COUNT, isThreadCount),
     );
 }
 

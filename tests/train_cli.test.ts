@@ -419,7 +419,7 @@ describe('tstrain --config', () => {
       const { status, stdout, stderr } = await run.ended;
       expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
       expect(stdout).toContain('\nstopping at once; the work since the last checkpoint is lost\n');
-      expect(stdout).toMatch(/\nstopped in step 1, without saving\n$/);
+      expect(stdout).toMatch(/\nstopped in the first step, without saving\n$/);
       expect(directory.list('out')).toEqual(['run.yaml']);
     });
 
@@ -437,7 +437,7 @@ describe('tstrain --config', () => {
       run.signal('SIGINT');
       const { status, stdout } = await run.ended;
       expect(status).toBe(130);
-      expect(stdout).toMatch(/\nstopped in step 2, without saving\n$/);
+      expect(stdout).toMatch(/\nstopped after step 1, without saving\n$/);
       expect(directory.list('out')).toEqual(['metrics.jsonl', 'run.yaml']);
       expect(directory.metrics()).toEqual([expect.not.objectContaining({ eval_loss: expect.anything() })]);
     });

@@ -56,6 +56,15 @@ describe('the lines of tstrain doctor', () => {
     );
   });
 
+  it('say that the built-in GEMM was asked for', () => {
+    vi.stubEnv('TSTRAIN_ONEDNN', '0');
+    const addon = { instruction_set: 'avx512', bf16_gemm: 'float32', onednn: null };
+    expect(describeMachine({ ...machine, addon })).toContain(
+      'GEMM        built-in: TSTRAIN_ONEDNN=0 asks for it; matrix products take longer',
+    );
+    vi.unstubAllEnvs();
+  });
+
   it('say why the addon does not load', () => {
     const lines = describeMachine({ ...machine, addon: { error: 'tstrain.node is missing' }, device: null });
     expect(lines).toContain('addon       does not load: tstrain.node is missing');

@@ -75,7 +75,7 @@ export function describe(d: Diagnosis): string[] {
         'kernels',
         `${d.addon.instruction_set}: ${process.env.TSTRAIN_ISA ? 'TSTRAIN_ISA asks for it' : 'the widest instruction set this processor runs'}`,
       ),
-      line('GEMM', d.addon.onednn === null ? builtInGemm : `oneDNN ${d.addon.onednn}`),
+      line('GEMM', d.addon.onednn === null ? builtInGemm() : `oneDNN ${d.addon.onednn}`),
       line('bf16', `${d.addon.bf16_gemm}: ${bf16Reason(d)}`),
     );
   lines.push(
@@ -111,9 +111,12 @@ function processor(): { name: string; features: string[] } {
   return { name, features: ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => flags.has(flag)) };
 }
 
-const builtInGemm =
-  'built-in: the addon was built without oneDNN, so matrix products take longer; ' +
-  '`apt-get install libdnnl-dev`, then `npm run build`';
+function builtInGemm(): string {
+  return process.env.TSTRAIN_ONEDNN === '0'
+    ? 'built-in: TSTRAIN_ONEDNN=0 asks for it; matrix products take longer'
+    : 'built-in: the addon was built without oneDNN, so matrix products take longer; ' +
+        '`apt-get install libdnnl-dev`, then `npm run build`';
+}
 
 function bf16Reason({ addon, processor }: Diagnosis): string {
   const { bf16_gemm, onednn } = addon as { bf16_gemm: string; onednn: string | null };

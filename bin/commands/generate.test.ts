@@ -114,7 +114,9 @@ describe('tstrain generate', () => {
 
   it('warns once when the text passes max_position_embeddings', async () => {
     const { stderr } = await run('--prompt', 'low', '--max-new-tokens', '70', '--json');
-    expect(stderr).toBe('warning: the text is now longer than max_position_embeddings (64)\n');
+    expect(stderr).toBe('warning: the text is longer than max_position_embeddings (64)\n');
+    const long = await run('--ids', Array(65).fill(1).join(), '--max-new-tokens', '2', '--json');
+    expect(long.stderr).toBe(stderr);
   });
 
   it('frees the model', async () => {

@@ -87,6 +87,15 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
   const { config } = model.parameters;
   const stream = tokenizer?.stream({ skipSpecial: true });
   let length = promptIds.length;
+  let warned = false;
+  const checkLength = () => {
+    if (warned || length <= config.maxPositionEmbeddings) return;
+    warned = true;
+    stderr.write(
+      `warning: the text is longer than max_position_embeddings (${config.maxPositionEmbeddings})\n`,
+    );
+  };
+  checkLength();
   try {
     const show = options.json ? () => {} : (text: string) => void stdout.write(text);
     for (const id of promptIds) stream?.push(id);
@@ -95,10 +104,8 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
       eosTokenIds: eosTokenIds(options.model, config, tokenizer),
       sampling: samplingOf(options),
       onToken: (id) => {
-        if (++length === config.maxPositionEmbeddings + 1)
-          stderr.write(
-            `warning: the text is now longer than max_position_embeddings (${config.maxPositionEmbeddings})\n`,
-          );
+        length++;
+        checkLength();
         show(stream?.push(id) ?? `${id} `);
       },
     });

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { formatPrompt } from '../../data/prompt.js';
@@ -45,6 +46,8 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   const resume = listCheckpoints(config.output_dir).length > 0;
   const status = await trainCommand({ config: CONFIG, resume, set: [] });
   if (status !== 0) return status;
+  // It is done: the next quickstart starts anew.
+  for (const { path } of listCheckpoints(config.output_dir)) await rm(path, { recursive: true });
 
   const { model } = await loadModel(config.output_dir);
   const answers = askAll(model, tokenizer, heldOut);

@@ -44,7 +44,7 @@ export async function trainCommand({ config: file, resume, set }: TrainRequest):
     screen.write(
       end === 'stopped_and_saved'
         ? `stopped after step ${step}; go on with: tstrain --config ${quoted(file)}${settings} --resume\n`
-        : `stopped in step ${step + 1}, without saving\n`,
+        : `stopped ${step === 0 ? 'in the first step' : `after step ${step}`}, without saving\n`,
     );
     return 130;
   } finally {

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { isThreadCount, THREAD_COUNT } from '../../engine/backend/threads.js';
+import { SCHEDULES } from '../../engine/optim/schedule.js';
 
 // Each kind of value says in its description what it expects; an error message reads it from there. Flat keys
 // with one line each: another key is one more line in `schema`.
@@ -9,7 +11,7 @@ const notNegative = number('a number, 0 or more', (x) => x >= 0);
 const beta = number('a number from 0 up to, but not including, 1', (x) => x >= 0 && x < 1);
 const fraction = number('a number from 0 to 1', (x) => x >= 0 && x <= 1);
 const flag = z.boolean().describe('true or false');
-const oneOf = <const T extends [string, ...string[]]>(...names: T) =>
+const oneOf = <const T extends readonly string[]>(...names: T) =>
   z.enum(names).describe(`one of ${names.join(', ')}`);
 const path = (what: string) => z.string().min(1).describe(`the path of a ${what}`);
 
@@ -77,9 +79,7 @@ export const schema = z.strictObject({
   /** Largest global 2-norm of the gradient; larger ones are scaled down. 0: no clipping. Default 1. */
   max_grad_norm: notNegative.default(1),
   /** Schedule of the learning rate. Default `cosine` (recipe); `warmup_lr` is DeepSpeed's WarmupLR. */
-  lr_scheduler_type: oneOf('constant', 'constant_with_warmup', 'linear', 'cosine', 'warmup_lr').default(
-    'cosine',
-  ),
+  lr_scheduler_type: oneOf(...SCHEDULES).default('cosine'),
   /** Warm-up as a part of all steps, rounded up to whole steps. Default 0.03 (recipe). */
   warmup_ratio: fraction.default(0.03),
   /** Warm-up in optimizer steps; above 0 it wins over `warmup_ratio`. Default 0. */
@@ -112,10 +112,10 @@ export const schema = z.strictObject({
   bf16: flag.default(false),
   /** Recompute each block's activations in the backward pass instead of keeping them. Default false. */
   gradient_checkpointing: flag.default(false),
-  /** Where to compute. Default `auto`: the GPU where there is one. */
+  /** Where to compute. Default `auto`: the CPU, the only device of this version. */
   device: oneOf('auto', 'cpu', 'cuda').default('auto'),
   /** CPU threads. Default: `TSTRAIN_NUM_THREADS`, else the physical cores this process may use. */
-  threads: whole(1).optional(),
+  threads: number(THREAD_COUNT, isThreadCount).optional(),
 });
 
 /** A run's settings, defaults filled in. Keys without a default stay undefined when the file leaves them out. */

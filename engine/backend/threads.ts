@@ -30,17 +30,29 @@ export function availableCores(read: ReadFile = kernelFile): Cores {
   return { logical: cpus.length, physical, quota, usable };
 }
 
+/** What a number of threads may be, wherever one is given: {@link isThreadCount} in words. */
+export const THREAD_COUNT = 'a whole number from 1 to 1024';
+
+export function isThreadCount(n: number): boolean {
+  return Number.isInteger(n) && n >= 1 && n <= 1024;
+}
+
 /**
- * Threads to compute with where a config names none: `TSTRAIN_NUM_THREADS`, else the usable physical cores.
+ * The threads that `TSTRAIN_NUM_THREADS` asks for, if it is set.
  *
- * @throws UserError when the variable holds anything but a whole number from 1 to 1024
+ * @throws UserError when it holds anything but a number of threads
  */
-export function defaultThreads(env: NodeJS.ProcessEnv = process.env, read: ReadFile = kernelFile): number {
+export function environmentThreads(env: NodeJS.ProcessEnv = process.env): number | undefined {
   const text = env.TSTRAIN_NUM_THREADS;
-  if (text === undefined || text === '') return availableCores(read).usable;
+  if (text === undefined || text === '') return undefined;
   const threads = Number(text);
-  if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;
-  throw new UserError(`TSTRAIN_NUM_THREADS: expected a whole number from 1 to 1024, got "${text}"`);
+  if (isThreadCount(threads)) return threads;
+  throw new UserError(`TSTRAIN_NUM_THREADS: expected ${THREAD_COUNT}, got "${text}"`);
+}
+
+/** Threads to compute with where a config names none: `TSTRAIN_NUM_THREADS`, else the usable physical cores. */
+export function defaultThreads(env: NodeJS.ProcessEnv = process.env, read: ReadFile = kernelFile): number {
+  return environmentThreads(env) ?? availableCores(read).usable;
 }
 
 function cpuQuota(read: ReadFile): number | undefined {

@@ -154,7 +154,10 @@ async function accumulate(
   return losses;
 }
 
-/** Mean loss per labelled token over batches, without gradients; undefined when the user asked to stop at once. */
+/**
+ * Mean loss per labelled token over batches, without gradients; undefined when the user asked to stop at once.
+ * @throws UserError naming the rows when a loss is not finite
+ */
 export async function evaluate(
   model: LlamaForCausalLM,
   batches: Iterable<TrainingBatch>,
@@ -165,6 +168,11 @@ export async function evaluate(
   for (const batch of batches) {
     if (batch.labelTokens === 0) continue;
     for (const loss of model.losses(batch)) sum += loss;
+    if (!Number.isFinite(sum))
+      throw new UserError(
+        `evaluation: the loss is ${sum} (rows ${shownRows([batch])} of eval_data_path): the weights have grown too ` +
+          'large. Checkpoints saved earlier are whole; a lower learning_rate or a longer warm-up is where to start',
+      );
     tokens += batch.labelTokens;
     await new Promise(setImmediate);
     if (stopRequested() === 'now') return undefined;
@@ -221,11 +229,15 @@ function notFinite(
     part.dispose();
     return !Number.isFinite(squares);
   });
-  const rows = (wrong.length > 0 ? wrong : batches).flatMap((batch) => [...batch.rows]);
-  const shown = rows.slice(0, 8).join(', ') + (rows.length > 8 ? ` and ${rows.length - 8} more` : '');
+  const rows = shownRows(wrong.length > 0 ? wrong : batches);
   const where = bad ? `; the first gradient that is not finite is that of ${bad.name}` : '';
   return new UserError(
-    `step ${step}: the loss is ${loss}${where} (rows ${shown}). The weights were not updated, and checkpoints saved ` +
+    `step ${step}: the loss is ${loss}${where} (rows ${rows}). The weights were not updated, and checkpoints saved ` +
       'earlier are whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
   );
+}
+
+function shownRows(batches: readonly TrainingBatch[]): string {
+  const rows = batches.flatMap((batch) => [...batch.rows]);
+  return rows.slice(0, 8).join(', ') + (rows.length > 8 ? ` and ${rows.length - 8} more` : '');
 }
