@@ -1,8 +1,9 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
+import { describeShared, shared } from '../tests/shared.js';
 import { type DatasetOptions, loadDataset } from './dataset.js';
 import { renderReport } from './report.js';
 
@@ -188,8 +189,8 @@ it('Alpaca rows need a tokenizer', async () => {
   );
 });
 
-const goldens = '../shared/goldens/alpaca';
-describe.skipIf(!existsSync(goldens))('loadDataset on the reference rows', () => {
+const goldens = shared('goldens/alpaca');
+describeShared('loadDataset on the reference rows', ['goldens/alpaca', 'tokenizers/llama'], () => {
   it('reads the reference ids as pre-tokenised rows and reports the rows left without a label', async () => {
     const golden = readFileSync(`${goldens}/rows_64.jsonl`, 'utf8')
       .trim()
@@ -204,7 +205,7 @@ describe.skipIf(!existsSync(goldens))('loadDataset on the reference rows', () =>
 
   it('encodes Alpaca rows with the LLaMA tokenizer, reporting what was cut', async () => {
     const lines = readFileSync(`${goldens}/edge_512.jsonl`, 'utf8').trim().split('\n');
-    const options = { path: `${goldens}/edge_rows.json`, tokenizerDirectory: '../shared/tokenizers/llama' };
+    const options = { path: `${goldens}/edge_rows.json`, tokenizerDirectory: shared('tokenizers/llama') };
     const dataset = await load({ ...options, modelMaxLength: 512 });
     expect(dataset.report).toMatchObject({ form: 'alpaca', rowsRead: 10, emptyOutputs: [0], truncated: [] });
     for (const [i, line] of lines.entries())

@@ -1,6 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
+import { describeShared, shared } from '../tests/shared.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { countLabels, encodeAlpacaRow, encodeRows, encodeTokenRow } from './encode.js';
 import { formatPrompt } from './prompt.js';
@@ -84,22 +85,23 @@ it('countLabels leaves out the first position, which nothing predicts', () => {
   expect(countLabels(new Int32Array(0))).toBe(0);
 });
 
-const goldens = '../shared/goldens/alpaca';
-describe.skipIf(!existsSync(goldens))(
+const goldens = shared('goldens/alpaca');
+describeShared(
   'Alpaca rows with the LLaMA tokenizer against the reference ids',
+  ['goldens/alpaca', 'tokenizers/llama', 'data'],
   () => {
     it.each([
       ['rows_512.jsonl', 360],
       ['rows_64.jsonl', 36],
       ['edge_512.jsonl', 10],
     ])('%s: %d rows', async (name, rows) => {
-      const llama = await loadTokenizer('../shared/tokenizers/llama');
+      const llama = await loadTokenizer(shared('tokenizers/llama'));
       const lines = readFileSync(`${goldens}/${name}`, 'utf8').trim().split('\n');
       expect(lines).toHaveLength(rows);
       const files = new Map<string, { instruction: string; input?: string; output: string }[]>();
       for (const line of lines) {
         const golden = JSON.parse(line);
-        const folder = golden.file === 'edge_rows.json' ? goldens : '../shared/data';
+        const folder = golden.file === 'edge_rows.json' ? goldens : shared('data');
         if (!files.has(golden.file))
           files.set(golden.file, JSON.parse(readFileSync(`${folder}/${golden.file}`, 'utf8')));
         const { instruction, input = '', output } = files.get(golden.file)![golden.row];

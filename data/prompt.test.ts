@@ -1,9 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { describeShared, shared } from '../tests/shared.js';
 import { formatPrompt } from './prompt.js';
 
-const goldens = '../shared/goldens/alpaca';
-const data = '../shared/data';
+const goldens = shared('goldens/alpaca');
 
 describe('formatPrompt', () => {
   it('leaves the input out when it is absent or empty, and counts a space as an input', () => {
@@ -21,12 +21,12 @@ describe('formatPrompt', () => {
   });
 });
 
-describe.skipIf(!existsSync(goldens))('formatPrompt against the reference prompts', () => {
+describeShared('formatPrompt against the reference prompts', ['goldens/alpaca', 'data'], () => {
   it.each(['rows_512.jsonl', 'rows_64.jsonl', 'edge_512.jsonl'])('%s', (name) => {
     const lines = readFileSync(`${goldens}/${name}`, 'utf8').trim().split('\n');
     for (const line of lines) {
       const golden = JSON.parse(line);
-      const folder = golden.file === 'edge_rows.json' ? goldens : data;
+      const folder = golden.file === 'edge_rows.json' ? goldens : shared('data');
       const row = rowsOf(`${folder}/${golden.file}`)[golden.row];
       expect(formatPrompt(row)).toBe(golden.prompt);
       expect(`${row.output}</s>`).toBe(golden.target);

@@ -1,8 +1,9 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
+import { describeShared, shared } from '../tests/shared.js';
 import type { AlpacaRow } from './prompt.js';
 import { detectForm, readRows, type TokenRow } from './sources.js';
 
@@ -131,9 +132,10 @@ it('a file without rows is refused', async () => {
   await expect(detectForm(path)).rejects.toThrow(/holds no rows/);
 });
 
-const alpaca = '../shared/data/alpaca_davinci_52k.json';
-it.skipIf(!existsSync(alpaca))('the full Alpaca file is read in file order', async () => {
-  const rows = await all(alpaca);
-  expect(rows).toHaveLength(51_924);
-  expect(rows[0]).toMatchObject({ instruction: 'Give three tips for staying healthy.', input: '' });
+describeShared('the full Alpaca file', ['data/alpaca_davinci_52k.json'], () => {
+  it('is read in file order', async () => {
+    const rows = await all(shared('data/alpaca_davinci_52k.json'));
+    expect(rows).toHaveLength(51_924);
+    expect(rows[0]).toMatchObject({ instruction: 'Give three tips for staying healthy.', input: '' });
+  });
 });

@@ -1,5 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadDataset, makeMicroBatch } from '../data/index.js';
 import { addon } from '../engine/backend/addon.js';
@@ -11,13 +10,12 @@ import { evaluate } from '../engine/train/loop.js';
 import { loadTokenizer } from '../tokenizer/index.js';
 import { Cli } from './cli.js';
 import { compareWithTransformers, peerPython } from './hf_logits.js';
+import { describeShared, shared } from './shared.js';
 import { RunDirectory } from './tiny_run.js';
 
 // A model from scratch on real instructions and GPT-4's answers: minutes of training, so only when asked for.
-const shared = join(import.meta.dirname, '../../shared');
-const data = join(shared, 'data/alpaca_gpt4_en_999.json');
-const tokenizerDirectory = join(shared, 'tokenizers/llama');
-const skipped = !existsSync(data) || !process.env.TSTRAIN_LONG_TESTS;
+const ROWS = 'data/alpaca_gpt4_en_999.json';
+const tokenizerDirectory = shared('tokenizers/llama');
 
 const MODEL = {
   vocab_size: 32000,
@@ -30,81 +28,83 @@ const MODEL = {
 };
 const SEED = 42;
 
-describe.skipIf(skipped)('900 real rows, loss on 99 others (TSTRAIN_LONG_TESTS=1)', () => {
-  let cli: Cli;
-  let directory: RunDirectory;
-  beforeAll(async () => {
-    cli = await Cli.compile();
-    directory = new RunDirectory();
-    const rows = JSON.parse(readFileSync(data, 'utf8'));
-    directory.writeRows('train.jsonl', rows.slice(0, 900));
-    directory.writeRows('held_out.jsonl', rows.slice(900));
-  });
-  afterAll(() => {
-    cli.remove();
-    directory.remove();
-  });
-
-  it('before training: about ln 32000', async () => {
-    addon.setThreads(defaultThreads());
-    const dataset = await loadDataset({
-      path: directory.at('held_out.jsonl'),
-      tokenizerDirectory,
-      modelMaxLength: 512,
-      keepUnlabelledRows: false,
-      threads: 1,
-      cacheDirectory: directory.at('.cache/tstrain'),
+describe.skipIf(!process.env.TSTRAIN_LONG_TESTS)('with TSTRAIN_LONG_TESTS=1', () => {
+  describeShared('900 real rows, loss on 99 others', [ROWS, 'tokenizers/llama'], () => {
+    let cli: Cli;
+    let directory: RunDirectory;
+    beforeAll(async () => {
+      cli = await Cli.compile();
+      directory = new RunDirectory();
+      const rows = JSON.parse(readFileSync(shared(ROWS), 'utf8'));
+      directory.writeRows('train.jsonl', rows.slice(0, 900));
+      directory.writeRows('held_out.jsonl', rows.slice(900));
     });
-    expect(dataset.length).toBe(99);
-    const parameters = new Parameters(parseLlamaConfig(MODEL, '15m'), 'cpu', 'fp32');
-    parameters.initialize(SEED);
-    const model = new LlamaForCausalLM(parameters);
-    const batches = Array.from({ length: dataset.length }, (_, i) => makeMicroBatch(dataset, [i]));
-    const loss = await evaluate(model, batches, () => undefined);
-    model.dispose();
-    expect(loss).toBeGreaterThan(10.3);
-    expect(loss).toBeLessThan(10.5);
-  });
+    afterAll(() => {
+      cli.remove();
+      directory.remove();
+    });
 
-  it.each([['fp32'], ['bf16']])(
-    '%s: after one epoch below 6.8, and transformers agrees',
-    async (precision) => {
-      directory.writeConfig({
-        model_config: MODEL,
-        tokenizer_name_or_path: tokenizerDirectory,
-        data_path: 'train.jsonl',
-        eval_data_path: 'held_out.jsonl',
-        eval_strategy: 'epoch',
-        output_dir: precision,
-        model_max_length: 512,
-        num_train_epochs: 1,
-        per_device_train_batch_size: 4,
-        learning_rate: 1e-3,
-        logging_steps: 5,
-        seed: SEED,
-        bf16: precision === 'bf16',
-        threads: undefined,
+    it('before training: about ln 32000', async () => {
+      addon.setThreads(defaultThreads());
+      const dataset = await loadDataset({
+        path: directory.at('held_out.jsonl'),
+        tokenizerDirectory,
+        modelMaxLength: 512,
+        keepUnlabelledRows: false,
+        threads: 1,
+        cacheDirectory: directory.at('.cache/tstrain'),
       });
-      const run = cli.start(directory.path, ['--config', 'run.yaml']);
-      run.child.stdout!.pipe(process.stdout, { end: false });
-      expect(await run.ended).toMatchObject({ status: 0, stderr: '' });
+      expect(dataset.length).toBe(99);
+      const parameters = new Parameters(parseLlamaConfig(MODEL, '15m'), 'cpu', 'fp32');
+      parameters.initialize(SEED);
+      const model = new LlamaForCausalLM(parameters);
+      const batches = Array.from({ length: dataset.length }, (_, i) => makeMicroBatch(dataset, [i]));
+      const loss = await evaluate(model, batches, () => undefined);
+      model.dispose();
+      expect(loss).toBeGreaterThan(10.3);
+      expect(loss).toBeLessThan(10.5);
+    });
 
-      const { step, eval_loss } = directory.metrics(precision).at(-1)!;
-      expect(step).toBe(225);
-      // PyTorch comes to 6.45.
-      expect(eval_loss).toBeLessThan(6.8);
-      if (peerPython === undefined) return;
+    it.each([['fp32'], ['bf16']])(
+      '%s: after one epoch below 6.8, and transformers agrees',
+      async (precision) => {
+        directory.writeConfig({
+          model_config: MODEL,
+          tokenizer_name_or_path: tokenizerDirectory,
+          data_path: 'train.jsonl',
+          eval_data_path: 'held_out.jsonl',
+          eval_strategy: 'epoch',
+          output_dir: precision,
+          model_max_length: 512,
+          num_train_epochs: 1,
+          per_device_train_batch_size: 4,
+          learning_rate: 1e-3,
+          logging_steps: 5,
+          seed: SEED,
+          bf16: precision === 'bf16',
+          threads: undefined,
+        });
+        const run = cli.start(directory.path, ['--config', 'run.yaml']);
+        run.child.stdout!.pipe(process.stdout, { end: false });
+        expect(await run.ended).toMatchObject({ status: 0, stderr: '' });
 
-      const tokenizer = await loadTokenizer(directory.at(precision));
-      const ids = [
-        tokenizer.bosId!,
-        ...tokenizer.encode('Explain why the sky is blue to a child, in three short sentences.'),
-      ];
-      const { difference, largest } = await compareWithTransformers(directory.at(precision), ids);
-      console.log(`${precision}: logits differ by ${difference} of ${largest}`);
-      // Two float32 computations of some hundred roundings each.
-      expect(difference).toBeLessThan(1e-5 * largest);
-    },
-    3_600_000,
-  );
+        const { step, eval_loss } = directory.metrics(precision).at(-1)!;
+        expect(step).toBe(225);
+        // PyTorch comes to 6.45.
+        expect(eval_loss).toBeLessThan(6.8);
+        if (peerPython === undefined) return;
+
+        const tokenizer = await loadTokenizer(directory.at(precision));
+        const ids = [
+          tokenizer.bosId!,
+          ...tokenizer.encode('Explain why the sky is blue to a child, in three short sentences.'),
+        ];
+        const { difference, largest } = await compareWithTransformers(directory.at(precision), ids);
+        console.log(`${precision}: logits differ by ${difference} of ${largest}`);
+        // Two float32 computations of some hundred roundings each.
+        expect(difference).toBeLessThan(1e-5 * largest);
+      },
+      3_600_000,
+    );
+  });
 });

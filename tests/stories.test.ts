@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { generateCommand } from '../bin/commands/generate.js';
 import { scoreCommand } from '../bin/commands/score.js';
 import { addon } from '../engine/backend/addon.js';
@@ -10,11 +10,11 @@ import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { loadModel } from '../engine/model/load.js';
 import { loadTokenizer } from '../tokenizer/index.js';
 import { runCommand } from './run_command.js';
+import { describeShared, shared } from './shared.js';
 
 // A really trained model: its losses and its greedy continuations, by transformers in float64.
-const shared = join(import.meta.dirname, '../../shared');
-const directory = join(shared, 'models/stories260K-hf');
-const goldens = join(shared, 'goldens/stories260K');
+const directory = shared('models/stories260K-hf');
+const goldens = shared('goldens/stories260K');
 // One thread: two would wait for each other's slices of time where test files run side by side.
 const MODEL = ['--model', directory, '--threads', '1'];
 
@@ -45,7 +45,7 @@ function rows<T>(name: string): T[] {
     .map((line) => JSON.parse(line));
 }
 
-describe.skipIf(!existsSync(directory))('stories260K', () => {
+describeShared('stories260K', ['models/stories260K-hf', 'goldens/stories260K'], () => {
   const losses = rows<Losses>('losses.jsonl');
   const continuations = rows<Continuation>('greedy.jsonl');
   let model: LlamaForCausalLM;

@@ -201,15 +201,13 @@ describe('readLlamaConfig', () => {
   });
 });
 
-const GOLDENS = join(import.meta.dirname, '../../../shared/goldens/llama');
+const FIXTURES = join(import.meta.dirname, '../../tests/fixtures/llama');
 
-describe.skipIf(!existsSync(GOLDENS))('the configs of the reference models', () => {
-  const names = existsSync(GOLDENS)
-    ? readdirSync(GOLDENS).filter((n) => existsSync(join(GOLDENS, n, 'config.json')))
-    : [];
+describe('the configs of the reference models', () => {
+  const names = readdirSync(FIXTURES).filter((name) => existsSync(join(FIXTURES, name, 'config.json')));
 
   it.each(names)('%s is the same model in both forms, and as saved', (name) => {
-    const read = (file: string) => JSON.parse(readFileSync(join(GOLDENS, name, file), 'utf8'));
+    const read = (file: string) => JSON.parse(readFileSync(join(FIXTURES, name, file), 'utf8'));
     const classic = shapeOf(read('config.json'));
     expect(shapeOf(read('config.v5.json'))).toEqual(classic);
     expect(shapeOf(toHfConfig(parse(read('config.v5.json'))))).toEqual(classic);

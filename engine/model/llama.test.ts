@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { describeShared, shared } from '../../tests/shared.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { readLlamaConfig } from './config.js';
 import type { MicroBatch } from './device_batch.js';
@@ -16,7 +16,6 @@ const TOLERANCE = {
 };
 
 const fixtures = join(import.meta.dirname, '../../tests/fixtures/llama');
-const shared = join(import.meta.dirname, '../../../shared/goldens');
 
 function loadModel(directory: string, precision: Precision): LlamaForCausalLM {
   const parameters = new Parameters(readLlamaConfig(directory), 'cpu', precision);
@@ -139,49 +138,53 @@ describe.each(['fp32', 'bf16'] as const)('LLaMA in %s equals the reference', (pr
     model.dispose();
   });
 
-  it.skipIf(!existsSync(shared))('several documents in one row, and one by one', () => {
-    const model = loadModel(join(shared, 'packed'), precision);
-    const io = readSafetensors(join(shared, 'packed/io.safetensors'));
-    const documents = Array.from({ length: 7 }, (_, j) => {
-      const ids = io.get(`doc.${j}.input_ids`)!.data as Int32Array;
-      const labels = io.get(`doc.${j}.labels`)!.data as Int32Array;
-      const targets = ids.map((_, t) => (t + 1 < ids.length ? labels[t + 1] : -100));
-      return { ids, targets, documentOffsets: Int32Array.of(0, ids.length) };
-    });
-    const offsets = [0];
-    for (const d of documents) offsets.push(offsets.at(-1)! + d.ids.length);
-    const together: MicroBatch = {
-      ids: Int32Array.from(documents.flatMap((d) => [...d.ids])),
-      targets: Int32Array.from(documents.flatMap((d) => [...d.targets])),
-      documentOffsets: Int32Array.from(offsets),
-    };
-    // The reference is a sum over 209 tokens: relative 2e-6 in float32; in bf16 the stated loss band per token.
-    const expected = io.get('loss_sum')!.data[0];
-    const band = precision === 'fp32' ? 2e-6 * expected : tolerance.loss * io.get('n_label_tokens')!.data[0];
+  describeShared('several documents', ['goldens/packed'], () => {
+    it('in one row, and one by one', () => {
+      const packed = shared('goldens/packed');
+      const model = loadModel(packed, precision);
+      const io = readSafetensors(join(packed, 'io.safetensors'));
+      const documents = Array.from({ length: 7 }, (_, j) => {
+        const ids = io.get(`doc.${j}.input_ids`)!.data as Int32Array;
+        const labels = io.get(`doc.${j}.labels`)!.data as Int32Array;
+        const targets = ids.map((_, t) => (t + 1 < ids.length ? labels[t + 1] : -100));
+        return { ids, targets, documentOffsets: Int32Array.of(0, ids.length) };
+      });
+      const offsets = [0];
+      for (const d of documents) offsets.push(offsets.at(-1)! + d.ids.length);
+      const together: MicroBatch = {
+        ids: Int32Array.from(documents.flatMap((d) => [...d.ids])),
+        targets: Int32Array.from(documents.flatMap((d) => [...d.targets])),
+        documentOffsets: Int32Array.from(offsets),
+      };
+      // The reference is a sum over 209 tokens: relative 2e-6 in float32; in bf16 the stated loss band per token.
+      const expected = io.get('loss_sum')!.data[0];
+      const band =
+        precision === 'fp32' ? 2e-6 * expected : tolerance.loss * io.get('n_label_tokens')!.data[0];
 
-    for (const batches of [documents, [together]]) {
-      const gradients = new Gradients(model.parameters.layout, model.parameters.config, 'cpu');
-      const sum = batches.reduce((total, batch) => total + model.forwardBackward(batch, 1, gradients), 0);
-      expect(Math.abs(sum - expected)).toBeLessThanOrEqual(band);
-      expectGradients(gradients, io, tolerance.gradient);
-      gradients.dispose();
-    }
+      for (const batches of [documents, [together]]) {
+        const gradients = new Gradients(model.parameters.layout, model.parameters.config, 'cpu');
+        const sum = batches.reduce((total, batch) => total + model.forwardBackward(batch, 1, gradients), 0);
+        expect(Math.abs(sum - expected)).toBeLessThanOrEqual(band);
+        expectGradients(gradients, io, tolerance.gradient);
+        gradients.dispose();
+      }
 
-    const logits = model.logits(together).floats();
-    documents.forEach((d, j) => {
-      const vocab = model.parameters.config.vocabSize;
-      const mine = logits.subarray(offsets[j] * vocab, offsets[j + 1] * vocab);
-      expect(maxDifference(mine, io.get(`doc.${j}.logits`)!.data), `document ${j}`).toBeLessThanOrEqual(
-        tolerance.logits,
-      );
-      // Attention sees each document for itself, in the same order of sums: packing changes nothing but how many
-      // rows a GEMM has.
-      const alone = model.logits(d);
-      expect(maxDifference(alone.floats(), mine), `document ${j} alone`).toBeLessThanOrEqual(
-        precision === 'fp32' ? 2e-5 : tolerance.logits,
-      );
-      alone.dispose();
+      const logits = model.logits(together).floats();
+      documents.forEach((d, j) => {
+        const vocab = model.parameters.config.vocabSize;
+        const mine = logits.subarray(offsets[j] * vocab, offsets[j + 1] * vocab);
+        expect(maxDifference(mine, io.get(`doc.${j}.logits`)!.data), `document ${j}`).toBeLessThanOrEqual(
+          tolerance.logits,
+        );
+        // Attention sees each document for itself, in the same order of sums: packing changes nothing but how many
+        // rows a GEMM has.
+        const alone = model.logits(d);
+        expect(maxDifference(alone.floats(), mine), `document ${j} alone`).toBeLessThanOrEqual(
+          precision === 'fp32' ? 2e-5 : tolerance.logits,
+        );
+        alone.dispose();
+      });
+      model.dispose();
     });
-    model.dispose();
   });
 });

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { describeShared, shared } from '../../tests/shared.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
@@ -11,7 +12,7 @@ import type { TrainLine } from './metrics.js';
 
 // Whole runs against traces of PyTorch in float64 (../shared/goldens/train). The float32 tolerances are stated
 // there, some fifty times what PyTorch's own float32 shows; the bf16 ones are about three times autocast's.
-const goldens = join(import.meta.dirname, '../../../shared/goldens/train');
+const goldens = shared('goldens/train');
 const TOLERANCE = {
   fp32: { loss: 2e-5, gradNorm: 2e-5, rms: 5e-7, max: 2e-5 },
   bf16: { loss: 1.5e-2, gradNorm: 1.5e-2, rms: 2.5e-4, max: 1.5e-2 },
@@ -61,7 +62,7 @@ const silent = {
   stopRequested: () => undefined,
 };
 
-describe.skipIf(!existsSync(goldens))('training equals the reference traces', () => {
+describeShared('training equals the reference traces', ['goldens/train'], () => {
   const traces: Record<string, Trace> = existsSync(goldens)
     ? JSON.parse(readFileSync(join(goldens, 'traces.json'), 'utf8'))
     : {};
