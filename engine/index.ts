@@ -3,6 +3,16 @@
  * engine underneath.
  */
 
+import { addon } from './backend/addon.js';
+
+/**
+ * Threads that the backend computes with; at first `TSTRAIN_NUM_THREADS`, else the physical cores this process may use.
+ * @throws UserError when OpenMP does not grant so many
+ */
+export function setThreads(threads: number): void {
+  addon.setThreads(threads);
+}
+
 export { fallbackCounts, nativeOf, tensorOf } from './backend/index.js';
 export { NativeTensor } from './backend/native_tensor.js';
 export { Decoder } from './generate/decoder.js';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadConfig } from '../bin/config.js';
 import { addon } from '../engine/backend/addon.js';
 import { verifyCheckpoint } from '../engine/checkpoint/directory.js';
@@ -280,6 +280,20 @@ describe('tstrain --config', () => {
       expect(await train(...args)).toMatchObject(fault(text));
       expect(snapshot()).toEqual(before);
     });
+  });
+
+  it('never computes with fewer threads than it says: oneDNN would leave parts out', async () => {
+    vi.stubEnv('OMP_THREAD_LIMIT', '1');
+    directory.writeConfig({ max_steps: 1, threads: 2 });
+    expect(await train()).toMatchObject(
+      fault(
+        'OpenMP grants 1 of 2 threads (OMP_THREAD_LIMIT and OMP_MAX_ACTIVE_LEVELS bound them); ask for no more than ' +
+          'that by `threads` or TSTRAIN_NUM_THREADS',
+      ),
+    );
+    directory.writeConfig({ max_steps: 1, threads: undefined });
+    expect((await train()).stdout).toMatch(/ 1 thread, /);
+    vi.unstubAllEnvs();
   });
 
   it('refuses an output_dir with checkpoints, and continuations that would be another run', async () => {

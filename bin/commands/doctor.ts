@@ -130,7 +130,8 @@ function threadReason({ threads, processor: { cores } }: Diagnosis): string {
   const all = `${cores.physical} physical cores (${cores.logical} hardware threads) by affinity, ${
     cores.quota === undefined ? 'no CPU quota' : `CPU quota ${Number(cores.quota.toFixed(2))}`
   }`;
-  return threads.from === 'physical cores' ? all : `TSTRAIN_NUM_THREADS asks for it; ${all}`;
+  if (threads.from === 'TSTRAIN_NUM_THREADS') return `TSTRAIN_NUM_THREADS asks for it; ${all}`;
+  return threads.count < cores.usable ? `OMP_THREAD_LIMIT allows no more; ${all}` : all;
 }
 
 function memoryText({ total, available, limited }: Memory): string {

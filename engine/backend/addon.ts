@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../errors.js';
+import { defaultThreads } from './threads.js';
 
 /** Where memory and arithmetic are: `cpu` computes, `meta` only counts bytes and FLOPs (see native/device.h). */
 export type DeviceName = 'cpu' | 'meta';
@@ -26,9 +27,12 @@ export interface Addon {
   alloc(device: DeviceName, dtype: number, numel: number, arena: boolean): number;
   view(handle: number, elementOffset: number, numel: number): number;
   release(handle: number): void;
+  /** Whether a buffer of this handle has not been released yet. */
+  isLive(handle: number): boolean;
   copy(handle: number, elementOffset: number, host: ArrayBufferView, toDevice: boolean): void;
   stats(device: DeviceName): DeviceStats;
   resetStats(device: DeviceName): void;
+  /** @throws UserError when OpenMP does not grant so many */
   setThreads(threads: number): void;
   info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
   ops: Record<string, NativeOp>;
@@ -37,7 +41,11 @@ export interface Addon {
 /** The project's root: the nearest directory above this file with a package.json, in the sources and in dist/. */
 function projectRoot(): string {
   let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
+  while (!existsSync(join(directory, 'package.json'))) {
+    if (directory === dirname(directory))
+      throw new UserError(`no package.json above ${import.meta.url}: TSTRAIN_ADDON must name the addon`);
+    directory = dirname(directory);
+  }
   return directory;
 }
 
@@ -50,7 +58,19 @@ function load(): Addon {
   // loads. Longer than the gaps between the ops of a step; OpenMP's own default, ten times that, makes everything
   // several times slower as soon as another process wants a core.
   process.env.GOMP_SPINCOUNT ??= '30000';
-  return createRequire(import.meta.url)(file) as Addon;
+  const native = createRequire(import.meta.url)(file) as Addon;
+  const addon: Addon = {
+    ...native,
+    setThreads(threads) {
+      try {
+        native.setThreads(threads);
+      } catch (error) {
+        throw new UserError((error as Error).message);
+      }
+    },
+  };
+  addon.setThreads(defaultThreads());
+  return addon;
 }
 
 export const addon: Addon = load();

@@ -7,6 +7,10 @@ import {
   div,
   equal,
   type GradConfig,
+  greater,
+  greaterEqual,
+  less,
+  lessEqual,
   matMul,
   mul,
   type NamedAttrMap,
@@ -26,6 +30,7 @@ import {
   unstack,
   util,
   where,
+  zeros,
   zerosLike,
 } from '@tensorflow/tfjs-core';
 import { sizeOf } from './native_tensor.js';
@@ -83,6 +88,11 @@ function keptShape(shape: number[], axis: number | number[]): { kept: number[]; 
     kept: shape.map((n, i) => (axes.includes(i) ? 1 : n)),
     count: sizeOf(axes.map((i) => shape[i])),
   };
+}
+
+/** To every element of `shape`, also when there is none, for which TF.js's broadcastTo keeps dy's own shape. */
+function spread(dy: Tensor, shape: number[]): Tensor {
+  return sizeOf(shape) === 0 ? zeros(shape) : broadcastTo(dy, shape);
 }
 
 /** Ties all receive the gradient, as they do in TF.js. */
@@ -171,6 +181,16 @@ export const gradients: GradConfig[] = [
     (dy, a, b) => mul(dy, mul(2, sub(a, b))),
     (dy, a, b) => mul(dy, mul(2, sub(b, a))),
   ),
+  binary(
+    'Maximum',
+    (dy, a, b) => mul(dy, float(greaterEqual(a, b))),
+    (dy, a, b) => mul(dy, float(less(a, b))),
+  ),
+  binary(
+    'Minimum',
+    (dy, a, b) => mul(dy, float(lessEqual(a, b))),
+    (dy, a, b) => mul(dy, float(greater(a, b))),
+  ),
   {
     kernelName: 'AddN',
     saveAllInputs: true,
@@ -193,12 +213,12 @@ export const gradients: GradConfig[] = [
   ofOutput('Tanh', (dy, y) => mul(dy, sub(1, square(y)))),
 
   gradient('Sum', ['x'], (dy, [x], { axis }) => ({
-    x: () => broadcastTo(reshape(dy, keptShape(x.shape, axis as number[]).kept), x.shape),
+    x: () => spread(reshape(dy, keptShape(x.shape, axis as number[]).kept), x.shape),
   })),
   gradient('Mean', ['x'], (dy, [x], { axis }) => ({
     x: () => {
       const { kept, count } = keptShape(x.shape, axis as number[]);
-      return broadcastTo(reshape(div(dy, count), kept), x.shape);
+      return spread(reshape(div(dy, count), kept), x.shape);
     },
   })),
   extremum('Max', 'reductionIndices'),

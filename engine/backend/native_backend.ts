@@ -10,7 +10,7 @@ import {
   util,
 } from '@tensorflow/tfjs-core';
 import { addon } from './addon.js';
-import { type DType, NativeTensor } from './native_tensor.js';
+import { type DType, keepOnThrow, NativeTensor } from './native_tensor.js';
 
 /** The name to give to `tf.setBackend`. */
 export const BACKEND = 'native';
@@ -161,6 +161,7 @@ export class NativeBackend extends KernelBackend {
   }
 
   private hold(dataId: DataId, entry: Entry & { native: NativeTensor }): void {
+    keepOnThrow(entry.native);
     this.alive.add(entry.native);
     this.data.set(dataId, entry);
   }

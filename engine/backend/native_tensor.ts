@@ -6,6 +6,15 @@ export type DType = 'float32' | 'bfloat16' | 'int32' | 'float64' | 'uint8';
 const CODES: Record<DType, number> = { float32: 0, bfloat16: 1, int32: 2, float64: 3, uint8: 4 };
 export const BYTES: Record<DType, number> = { float32: 4, bfloat16: 2, int32: 4, float64: 8, uint8: 1 };
 
+/** The typed array whose elements are those of a storage type; bfloat16 is seen as float32. */
+const ARRAYS = {
+  float32: Float32Array,
+  bfloat16: Float32Array,
+  int32: Int32Array,
+  float64: Float64Array,
+  uint8: Uint8Array,
+} as const satisfies Record<DType, unknown>;
+
 /** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
   let size = 1;
@@ -34,12 +43,22 @@ export class NativeTensor {
 
   /** Memory that lives until it is disposed. Its contents are undefined. */
   static onHeap(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    return new NativeTensor(addon.alloc(device, CODES[dtype], sizeOf(shape), false), device, dtype, shape);
+    return new NativeTensor(
+      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), false)),
+      device,
+      dtype,
+      shape,
+    );
   }
 
   /** Memory of a training step: reused at once after dispose(). Its contents are undefined. */
   static inArena(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    return new NativeTensor(addon.alloc(device, CODES[dtype], sizeOf(shape), true), device, dtype, shape);
+    return new NativeTensor(
+      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), true)),
+      device,
+      dtype,
+      shape,
+    );
   }
 
   /** A heap tensor with these values (int32 from an Int32Array, else float32). */
@@ -65,7 +84,7 @@ export class NativeTensor {
   /** Shares memory: `shape` elements from `elementOffset` on. */
   view(shape: readonly number[], elementOffset = 0): NativeTensor {
     return new NativeTensor(
-      addon.view(this.handle, elementOffset, sizeOf(shape)),
+      noted(addon.view(this.handle, elementOffset, sizeOf(shape))),
       this.device,
       this.dtype,
       shape,
@@ -87,6 +106,9 @@ export class NativeTensor {
    * tensor is bfloat16; otherwise the array's type must be the tensor's. Does nothing on `meta`.
    */
   write(values: Float32Array | Int32Array | Float64Array | Uint8Array, elementOffset = 0): void {
+    const wanted = ARRAYS[this.dtype];
+    if (!(values instanceof wanted))
+      throw new Error(`a ${this.dtype} tensor takes a ${wanted.name}, not a ${values.constructor.name}`);
     if (this.device === 'meta') return;
     if (this.dtype === 'bfloat16') {
       const wide = NativeTensor.onHeap(this.device, 'float32', [values.length]);
@@ -109,14 +131,7 @@ export class NativeTensor {
       wide.dispose();
       return values;
     }
-    const host =
-      this.dtype === 'float32'
-        ? new Float32Array(this.size)
-        : this.dtype === 'int32'
-          ? new Int32Array(this.size)
-          : this.dtype === 'float64'
-            ? new Float64Array(this.size)
-            : new Uint8Array(this.size);
+    const host = new ARRAYS[this.dtype](this.size);
     addon.copy(this.handle, 0, host, false);
     return host;
   }
@@ -132,6 +147,35 @@ export class NativeTensor {
   copyRaw(host: Uint8Array, elementOffset: number, direction: 'toDevice' | 'toHost'): void {
     addon.copy(this.handle, elementOffset, host, direction === 'toDevice');
   }
+}
+
+/** The handles made since {@link releaseOnThrow} began, while it runs. */
+let made: Set<number> | undefined;
+
+function noted(handle: number): number {
+  made?.add(handle);
+  return handle;
+}
+
+/** What `body` returns. If it throws, all that it made and did not dispose is released: its caller cannot know of it. */
+export function releaseOnThrow<T>(body: () => T): T {
+  const outer = made;
+  const mine = new Set<number>();
+  made = mine;
+  try {
+    return body();
+  } catch (error) {
+    for (const handle of mine) if (addon.isLive(handle)) addon.release(handle);
+    throw error;
+  } finally {
+    made = outer;
+    for (const handle of mine) outer?.add(handle);
+  }
+}
+
+/** Takes a tensor out of that: it has an owner who disposes it. */
+export function keepOnThrow({ handle }: NativeTensor): void {
+  made?.delete(handle);
 }
 
 /** Disposes them all. */

@@ -90,6 +90,11 @@ describe('defaultThreads', () => {
     expect(defaultThreads({ TSTRAIN_NUM_THREADS: '7' }, machine(8))).toBe(7);
   });
 
+  it('is no more than OpenMP allows', () => {
+    expect(defaultThreads({ OMP_THREAD_LIMIT: '3' }, machine(8))).toBe(3);
+    expect(defaultThreads({ OMP_THREAD_LIMIT: '5' }, machine(8))).toBe(4);
+  });
+
   it.each(['0', '1.5', 'two', '-1', '1025'])('refuses TSTRAIN_NUM_THREADS=%s', (text) => {
     expect(() => defaultThreads({ TSTRAIN_NUM_THREADS: text })).toThrow(
       new UserError(`TSTRAIN_NUM_THREADS: expected a whole number from 1 to 1024, got "${text}"`),

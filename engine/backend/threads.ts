@@ -50,9 +50,14 @@ export function environmentThreads(env: NodeJS.ProcessEnv = process.env): number
   throw new UserError(`TSTRAIN_NUM_THREADS: expected ${THREAD_COUNT}, got "${text}"`);
 }
 
-/** Threads to compute with where a config names none: `TSTRAIN_NUM_THREADS`, else the usable physical cores. */
+/**
+ * Threads to compute with where a config names none: `TSTRAIN_NUM_THREADS`, else the usable physical cores, or as many
+ * of them as OpenMP's own `OMP_THREAD_LIMIT` leaves.
+ */
 export function defaultThreads(env: NodeJS.ProcessEnv = process.env, read: ReadFile = kernelFile): number {
-  return environmentThreads(env) ?? availableCores(read).usable;
+  const limit = Number(env.OMP_THREAD_LIMIT);
+  const { usable } = availableCores(read);
+  return environmentThreads(env) ?? (isThreadCount(limit) ? Math.min(usable, limit) : usable);
 }
 
 function cpuQuota(read: ReadFile): number | undefined {

@@ -20,6 +20,7 @@ import { linear } from '../ops/linear_tape.js';
 import { addRmsnorm, rmsnorm } from '../ops/rmsnorm_tape.js';
 import { rope } from '../ops/rope_tape.js';
 import { swiglu } from '../ops/swiglu_tape.js';
+import { onceDifferentiable } from '../ops/tape.js';
 import type { LlamaConfig } from './config.js';
 import type { MicroBatch } from './device_batch.js';
 import { llamaLayout } from './layout.js';
@@ -90,7 +91,7 @@ export function llamaLoss(
       const part = flat.view(shape, offset);
       addon.ops.axpby(gradient.handle, part.handle, 0, size, scale, 0);
       part.dispose();
-      return tensorFrom(adopt(gradient));
+      return onceDifferentiable('llamaLoss', tensorFrom(adopt(gradient)), [dloss, ...Object.values(weights)]);
     });
   };
   return loss(...entries.map(({ name }) => weights[name])) as Scalar;

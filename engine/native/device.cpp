@@ -32,7 +32,7 @@ constexpr i64 kMapFrom = i64(1) << 62;
 constexpr i64 kMapFrom = i64(1) << 20;
 #endif
 
-int requested_threads = 0;
+int requested_threads = 1;
 }  // namespace
 
 Arena::Arena(bool backed) {
@@ -156,11 +156,24 @@ Device& meta_device() {
   return device;
 }
 
-int thread_count() { return requested_threads > 0 ? requested_threads : omp_get_max_threads(); }
+int thread_count() { return requested_threads; }
 
+// Kernels, workspaces and oneDNN cut work up by the count that is set. If OpenMP then ran fewer threads (OMP_THREAD_LIMIT,
+// OMP_MAX_ACTIVE_LEVELS, OMP_DYNAMIC), oneDNN would leave out the parts of those that are missing.
 void set_thread_count(int n) {
-  requested_threads = n;
+  omp_set_dynamic(0);
   omp_set_num_threads(n);
+  int granted = 1;
+#pragma omp parallel
+#pragma omp single
+  granted = omp_get_num_threads();
+  if (granted != n) {
+    omp_set_num_threads(thread_count());
+    throw OpError("OpenMP grants " + std::to_string(granted) + " of " + std::to_string(n) +
+                  " threads (OMP_THREAD_LIMIT and OMP_MAX_ACTIVE_LEVELS bound them); ask for no more than that by `threads` "
+                  "or TSTRAIN_NUM_THREADS");
+  }
+  requested_threads = n;
 }
 
 }  // namespace tstrain

@@ -291,6 +291,13 @@ export const cases: OpCases = (device) => {
     (d) => run(d, { longest: 2 }),
     byValue,
   );
+  itRefuses(
+    'tokens that are in no document',
+    device,
+    'q_offsets run from 0 to 4, not from 0 to the 5 tokens',
+    (d) => run(d, { offsets: [0, 2, 4] }),
+    byValue,
+  );
   itRefuses('missing offsets', device, 'attention_forward: q_offsets has 2 elements, needs 3', (d) =>
     run(d, { offsets: [0, 2] }),
   );

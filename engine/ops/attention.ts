@@ -35,6 +35,7 @@ export function attention(
     throw new Error(
       `attention: rows of qkv have ${stride} elements, not (${heads} + 2·${kvHeads})·${headDim}`,
     );
+  if (tokens === 0) return { out: qkv.like([0, heads * headDim]), lse: qkv.like([heads, 0], 'float32') };
   const k = qkv.view([qkv.size - heads * headDim], heads * headDim);
   const v = qkv.view([qkv.size - (heads + kvHeads) * headDim], (heads + kvHeads) * headDim);
   const out = qkv.like([tokens, heads * headDim]);

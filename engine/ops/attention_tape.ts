@@ -9,14 +9,14 @@ type Attributes = { heads: number; kvHeads: number; headDim: number; lengths: nu
 const run = tapeOp<'qkv', Attributes>({
   name: 'Attention',
   forward: ({ qkv }, attributes) =>
-    withDocuments(attributes.lengths, (documents) => {
+    withDocuments(attributes.lengths, qkv.shape[0], (documents) => {
       const { out, lse } = explicit.attention(nativeOf(qkv), documents, attributes);
       return [out, lse];
     }),
   saved: { inputs: ['qkv'], results: [true, true] },
   backward: ([dout], saved, attributes) => ({
     qkv: () =>
-      withDocuments(attributes.lengths, (documents) => {
+      withDocuments(attributes.lengths, saved[0].shape[0], (documents) => {
         const [qkv, out, lse] = saved.map((t) => nativeOf(t));
         return explicit.attentionBackward(nativeOf(dout), { out, lse, qkv }, documents, attributes);
       }),
@@ -34,7 +34,9 @@ export function attention(qkv: Tensor, lengths: number[], heads: explicit.Heads)
   return out as Tensor2D;
 }
 
-function withDocuments<T>(lengths: number[], body: (documents: explicit.Documents) => T): T {
+function withDocuments<T>(lengths: number[], tokens: number, body: (documents: explicit.Documents) => T): T {
+  if (lengths.some((n) => !Number.isInteger(n) || n < 0) || lengths.reduce((sum, n) => sum + n, 0) !== tokens)
+    throw new Error(`attention: documents of [${lengths}] tokens do not make up the ${tokens} rows of qkv`);
   const offsets = new Int32Array(lengths.length + 1);
   lengths.forEach((n, j) => {
     offsets[j + 1] = offsets[j] + n;

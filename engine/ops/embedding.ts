@@ -3,7 +3,7 @@ import type { NativeTensor } from '../backend/native_tensor.js';
 
 /** y [n, dim] = table[ids], for ids int32 [n] and table [rows, dim]: the embedding, or a choice of rows. */
 export function gatherRows(table: NativeTensor, ids: NativeTensor): NativeTensor {
-  const [rows, dim] = table.shape;
+  const [rows, dim] = rowsOf('gatherRows', table);
   const y = table.like([ids.size, dim]);
   addon.ops.gather_rows(y.handle, table.handle, ids.handle, ids.size, dim, rows);
   return y;
@@ -11,6 +11,14 @@ export function gatherRows(table: NativeTensor, ids: NativeTensor): NativeTensor
 
 /** table[ids[i]] += dy[i] in the order of i: the gradient of gatherRows. */
 export function scatterAddRows(table: NativeTensor, dy: NativeTensor, ids: NativeTensor): void {
-  const [rows, dim] = table.shape;
+  const [rows, dim] = rowsOf('scatterAddRows', table);
+  if (dy.size !== ids.size * dim)
+    throw new Error(`scatterAddRows: dy [${dy.shape}] has no row of ${dim} for each of ${ids.size} ids`);
   addon.ops.scatter_add_rows(table.handle, dy.handle, ids.handle, ids.size, dim, rows);
+}
+
+function rowsOf(op: string, table: NativeTensor): readonly number[] {
+  if (table.shape.length !== 2)
+    throw new Error(`${op}: the table has the shape [${table.shape}], not [rows, dim]`);
+  return table.shape;
 }

@@ -1,5 +1,5 @@
 import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { type NativeTensor, release } from '../backend/native_tensor.js';
 import { linearBackwardInput, linearBackwardWeight } from './linear.js';
 
 // The language-model head and its loss in one op: loss[i] = logsumexp(h[i]·Wᵀ) − (h[i]·Wᵀ)[target[i]].
@@ -20,7 +20,7 @@ export function chunkRows(rows: number, vocab: number): number {
 /** The loss of each row, float32 [rows], for h [rows, dim], w [vocab, dim], targets int32 [rows]. */
 export function linearCrossEntropy(h: NativeTensor, w: NativeTensor, targets: NativeTensor): NativeTensor {
   const loss = h.like([h.shape[0]], 'float32');
-  forEachChunk(h, w, [loss, targets], ({ logits, rows, vocab }, [lossRows, targetRows]) => {
+  forEachChunk(h, w, targets, [loss], ({ logits, rows, vocab }, targetRows, [lossRows]) => {
     addon.ops.cross_entropy(lossRows.handle, 0, 0, logits.handle, targetRows.handle, 0, rows, vocab);
   });
   return loss;
@@ -39,8 +39,8 @@ export function linearCrossEntropyWithGradient(
 ): { loss: NativeTensor; dh: NativeTensor } {
   const loss = h.like([h.shape[0]], 'float32');
   const dh = h.like();
-  forEachChunk(h, w, [loss, targets, weights, dh], ({ hidden, logits, rows, vocab }, parts) => {
-    const [lossRows, targetRows, weightRows, dhRows] = parts;
+  forEachChunk(h, w, targets, [loss, weights, dh], ({ hidden, logits, rows, vocab }, targetRows, parts) => {
+    const [lossRows, weightRows, dhRows] = parts;
     const dlogits = h.dtype === 'float32' ? logits : logits.like(logits.shape, h.dtype);
     addon.ops.cross_entropy(
       lossRows.handle,
@@ -66,15 +66,21 @@ interface Chunk {
   vocab: number;
 }
 
-/** Calls `body` with the logits of each chunk of rows, and with the same rows of each tensor of `split`. */
+/** Calls `body` with the logits of each chunk of rows, and with the same rows of `targets` and of each tensor of `split`. */
 function forEachChunk(
   h: NativeTensor,
   w: NativeTensor,
+  targets: NativeTensor,
   split: NativeTensor[],
-  body: (chunk: Chunk, parts: NativeTensor[]) => void,
+  body: (chunk: Chunk, targets: NativeTensor, parts: NativeTensor[]) => void,
 ): void {
   const [total, dim] = h.shape;
   const vocab = w.shape[0];
+  if (h.shape.length !== 2 || w.shape.length !== 2 || w.shape[1] !== dim || targets.size !== total)
+    throw new Error(
+      `linearCrossEntropy: h [${h.shape}] and w [${w.shape}] must be [rows, dim] and [vocab, dim], ` +
+        `and targets [${targets.shape}] one for each row`,
+    );
   const most = chunkRows(total, vocab);
   for (let start = 0; start < total; start += most) {
     const rows = Math.min(most, total - start);
@@ -85,7 +91,8 @@ function forEachChunk(
       const width = t.size / total;
       return t.view(width === 1 ? [rows] : [rows, width], start * width);
     });
-    body({ hidden, logits, rows, vocab }, parts);
-    for (const t of [...parts, logits, hidden]) t.dispose();
+    const targetRows = targets.view([rows], start);
+    body({ hidden, logits, rows, vocab }, targetRows, parts);
+    release(targetRows, ...parts, logits, hidden);
   }
 }

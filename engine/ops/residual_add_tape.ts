@@ -7,8 +7,10 @@ import { tapeOp } from './tape.js';
 const run = tapeOp<'x' | 'residual', Record<never, never>>({
   name: 'ResidualAdd',
   forward: ({ x, residual }) => {
+    if (residual.shape.join() !== x.shape.join())
+      throw new Error(`residualAdd: x [${x.shape}] and residual [${residual.shape}] have different shapes`);
     const sum = nativeOf(x).like();
-    addon.ops.axpby(sum.handle, nativeOf(x).handle, nativeOf(residual, x.shape).handle, sum.size, 1, 1);
+    addon.ops.axpby(sum.handle, nativeOf(x).handle, nativeOf(residual).handle, sum.size, 1, 1);
     return [sum];
   },
   saved: { inputs: [] },

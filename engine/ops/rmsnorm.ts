@@ -25,6 +25,8 @@ export function addRmsnorm(
   eps: number,
 ): RmsNorm & { sum: NativeTensor } {
   const [rows, dim] = sizes('addRmsnorm', x, w);
+  if (residual.shape.join() !== x.shape.join())
+    throw new Error(`addRmsnorm: x [${x.shape}] and residual [${residual.shape}] have different shapes`);
   const out = { y: x.like(), rstd: x.like([rows], 'float32'), sum: x.like() };
   addon.ops.rmsnorm_forward(
     out.y.handle,

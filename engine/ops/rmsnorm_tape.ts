@@ -19,7 +19,12 @@ const runAdded = tapeOp<'x' | 'residual' | 'w', { eps: number }>({
   name: 'AddRmsNorm',
   forward: ({ x, residual, w }, { eps }) => {
     const rows = asRows(x);
-    const added = explicit.addRmsnorm(nativeOf(x, rows), nativeOf(residual, rows), nativeOf(w), eps);
+    const added = explicit.addRmsnorm(
+      nativeOf(x, rows),
+      nativeOf(residual, asRows(residual)),
+      nativeOf(w),
+      eps,
+    );
     return [added.y.reshaped(x.shape), added.sum.reshaped(x.shape), added.rstd];
   },
   saved: { inputs: ['w'], results: [false, true, true] },

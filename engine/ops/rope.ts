@@ -18,16 +18,12 @@ export interface RopeAngles {
  */
 export function ropeInPlace(x: NativeTensor, angles: RopeAngles, heads: number, inverse = false): void {
   const [tokens, stride] = x.shape;
-  const headDim = angles.cos.shape[1] * 2;
-  addon.ops.rope(
-    x.handle,
-    angles.cos.handle,
-    angles.sin.handle,
-    angles.index.handle,
-    tokens,
-    heads,
-    headDim,
-    stride,
-    inverse,
-  );
+  const { cos, sin, index } = angles;
+  if (cos.shape.length !== 2 || sin.shape.join() !== cos.shape.join() || index.size !== tokens)
+    throw new Error(
+      `rope: cos [${cos.shape}] and sin [${sin.shape}] must be [rows, head_dim / 2], and index [${index.shape}] ` +
+        `must have one row of them for each of ${tokens} tokens`,
+    );
+  const headDim = cos.shape[1] * 2;
+  addon.ops.rope(x.handle, cos.handle, sin.handle, index.handle, tokens, heads, headDim, stride, inverse);
 }

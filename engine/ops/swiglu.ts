@@ -6,6 +6,7 @@ import type { NativeTensor } from '../backend/native_tensor.js';
 /** y [rows, dim] of gateUp [rows, 2·dim], the two halves of each row being gate and up. */
 export function swiglu(gateUp: NativeTensor): NativeTensor {
   const [rows, both] = gateUp.shape;
+  if (both % 2) throw new Error(`swiglu: rows of ${both} elements are not a gate and an up of one size`);
   const y = gateUp.like([rows, both / 2]);
   addon.ops.swiglu_forward(y.handle, gateUp.handle, rows, both / 2);
   return y;

@@ -347,7 +347,63 @@ it('tensors of more than two axes keep their shape', () => {
   });
 });
 
-it('says what does not fit', () => {
+describe.each(cases)('$name', ({ shapes, tape }) => {
+  it('has no second derivative, and says so', () => {
+    tf.tidy(() => {
+      const inputs = shapes.map((shape) => tf.ones(shape));
+      const slopes = tf.grads((...x) => tf.sum(tf.square(tape(...x))));
+      const bend = (x: tf.Tensor) => {
+        const [gradient] = slopes([x, ...inputs.slice(1)]);
+        // Another way from x to the result, without which TF.js itself would find none.
+        return tf.add(tf.sum(gradient), tf.sum(tf.square(x)));
+      };
+      expect(() => tf.grad(bend)(inputs[0])).toThrow(/^\w+ has no second derivative$/);
+    });
+  });
+});
+
+it('says what does not fit, and leaves nothing behind', () => {
+  const wrong: [string, () => tf.Tensor][] = [
+    ['documents of [3] tokens do not make up the 9 rows', () => attention(tf.ones([9, 48]), [3], HEADS)],
+    ['documents of [10,-1] tokens', () => attention(tf.ones([9, 48]), [10, -1], HEADS)],
+    [
+      'have different shapes',
+      () => addRmsnorm<tf.Tensor>(tf.ones([2, 6]), tf.ones([3, 4]), tf.ones([6]), EPS).y,
+    ],
+    ['have different shapes', () => residualAdd<tf.Tensor>(tf.ones([2, 3]), tf.ones([3, 2]))],
+    ['the table has the shape [2,3,4]', () => embedding(tf.ones([2, 3, 4]), tf.zeros([1], 'int32'))],
+    ['are not a gate and an up', () => swiglu(tf.ones([2, 5]))],
+    [
+      'rope: cos [4,2] and sin [4,1] must be',
+      () =>
+        rope(
+          tf.ones([3, 8]),
+          { cos: tf.ones([4, 2]), sin: tf.ones([4, 1]), index: tf.zeros([3], 'int32') },
+          1,
+        ),
+    ],
+    [
+      'rope: index[2] is 4, the table has 4 rows',
+      () =>
+        rope(
+          tf.ones([3, 8]),
+          { cos: tf.ones([4, 2]), sin: tf.ones([4, 2]), index: tf.tensor1d([0, 1, 4], 'int32') },
+          1,
+        ),
+    ],
+    [
+      'linearCrossEntropy: h [3,4] and w [5,7] must be',
+      () => linearCrossEntropy(tf.ones([3, 4]), tf.ones([5, 7]), tf.zeros([3], 'int32')),
+    ],
+    [
+      'targets [6] one for each row',
+      () => linearCrossEntropy(tf.ones([3, 4]), tf.ones([5, 4]), tf.zeros([6], 'int32')),
+    ],
+  ];
+  const before = memory();
+  for (const [message, call] of wrong) expect(() => tf.tidy(call), message).toThrow(message);
+  expect(memory()).toEqual(before);
+
   tf.tidy(() => {
     expect(() => linear(tf.ones([2, 3]), tf.ones([5, 4]))).toThrow('linear: [2,3] and w [5,4] do not fit');
     expect(() => embedding(tf.ones([2, 3]), tf.tensor1d([2], 'int32'))).toThrow('gather_rows: ids[0] is 2');

@@ -7,8 +7,8 @@ import {
   type Tensor,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
-import { adopt, BACKEND, tensorFrom } from '../backend/index.js';
-import { type NativeTensor, sizeOf } from '../backend/native_tensor.js';
+import { adopt, BACKEND, nativeBackend, tensorFrom } from '../backend/index.js';
+import { type NativeTensor, releaseOnThrow, sizeOf } from '../backend/native_tensor.js';
 
 // The tape forms (x_tape.ts): each op as a TF.js kernel of the backend `native` with a gradient, made of the explicit
 // forward and backward functions, so that both forms give the same numbers.
@@ -38,19 +38,22 @@ export function tapeOp<Inputs extends string, Attributes extends NamedAttrMap>(
     kernelName: op.name,
     backendName: BACKEND,
     kernelFunc: ({ inputs, attrs }) =>
-      op.forward(inputs as Record<Inputs, TensorInfo>, attrs as Attributes).map(adopt),
+      releaseOnThrow(() => op.forward(inputs as Record<Inputs, TensorInfo>, attrs as Attributes)).map(adopt),
   });
   registerGradient({
     kernelName: op.name,
     inputsToSave: op.saved.inputs,
     outputsToSave: op.saved.results,
     gradFunc: (dresults, saved, attrs) => {
-      const made = op.backward([dresults].flat(), saved, attrs as Attributes);
+      const dys = [dresults].flat();
+      const made = releaseOnThrow(() => op.backward(dys, saved, attrs as Attributes));
       const gradients = Object.entries(made) as [Inputs, NativeTensor | (() => NativeTensor)][];
+      const known = (gradient: NativeTensor) =>
+        onceDifferentiable(op.name, tensorFrom(adopt(gradient)), [...dys, ...saved]);
       return Object.fromEntries(
         gradients.map(([input, gradient]) => {
-          if (typeof gradient === 'function') return [input, () => tensorFrom(adopt(gradient()))];
-          const tensor = tensorFrom(adopt(gradient));
+          if (typeof gradient === 'function') return [input, () => known(releaseOnThrow(gradient))];
+          const tensor = known(gradient);
           return [input, () => tensor.clone()];
         }),
       );
@@ -58,6 +61,27 @@ export function tapeOp<Inputs extends string, Attributes extends NamedAttrMap>(
   });
   return (inputs, attributes) =>
     engine().runKernel(op.name, inputs as NamedTensorMap, attributes) as unknown as Tensor[];
+}
+
+// Gradients are made out of TF.js's sight. Passing them through a kernel tells its tape what they were made of, so that
+// a second derivative is refused; it would otherwise lack terms without a word.
+const GRADIENT = 'NativeGradient';
+registerKernel({
+  kernelName: GRADIENT,
+  backendName: BACKEND,
+  kernelFunc: ({ inputs }) => nativeBackend().share(inputs.gradient!),
+});
+registerGradient({
+  kernelName: GRADIENT,
+  gradFunc: (_dy, _saved, { op }) => {
+    throw new Error(`${op} has no second derivative`);
+  },
+});
+
+/** `gradient` again, which TF.js's tape takes for a function of the tensors `of` that has no derivative. */
+export function onceDifferentiable(op: string, gradient: Tensor, of: readonly Tensor[]): Tensor {
+  const inputs = { gradient, ...Object.fromEntries(of.map((tensor, i) => [`of${i}`, tensor])) };
+  return engine().runKernel(GRADIENT, inputs, { op }) as Tensor;
 }
 
 /** The shape [rows, dim] of a tensor […, dim]. */

@@ -164,6 +164,13 @@ void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 l
   narrow(dqkv + v_at, stride, dv, tokens, d, dp, 1.f);
 }
 
+// Every token must be in a document: nobody else writes its row.
+void check_covered(const char* name, const std::int32_t* at, i64 documents, i64 tokens) {
+  if (at[0] != 0 || at[documents] != tokens)
+    throw OpError(std::string(name) + " run from " + std::to_string(at[0]) + " to " + std::to_string(at[documents]) +
+                  ", not from 0 to the " + std::to_string(tokens) + " tokens");
+}
+
 void check_offsets(const char* name, const std::int32_t* at, i64 documents, i64 tokens, i64 longest) {
   for (i64 j = 0; j < documents; j++)
     if (at[j] < 0 || at[j + 1] < at[j] || at[j + 1] > tokens || at[j + 1] - at[j] > longest)
@@ -176,18 +183,19 @@ void check_offsets(const char* name, const std::int32_t* at, i64 documents, i64 
 
 void attention_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_offsets,
                        i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens,
-                       i64 max_q, i64 max_k, f64, f64 scale) {
+                       i64 max_q, i64 max_k, f64 pairs, f64 scale) {
   Sizes z{heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
   const auto *qo = q_offsets.as<std::int32_t>(), *ko = k_offsets.as<std::int32_t>();
   i64 key_rows = (std::min(k.numel, v.numel) - kv_heads * head_dim) / kv_stride + 1;
   check_offsets("q_offsets", qo, documents, tokens, max_q);
+  check_covered("q_offsets", qo, documents, tokens);
   check_offsets("k_offsets", ko, documents, key_rows, max_k);
   for (i64 j = 0; j < documents; j++)
     if (ko[j + 1] - ko[j] < qo[j + 1] - qo[j]) throw OpError("a document has more queries than keys");
   i64 each = attention_forward_floats(max_k, head_dim);
   with_float_type(q.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-#pragma omp parallel for schedule(dynamic) if (tokens * heads * head_dim >= kParallelFrom)
+#pragma omp parallel for schedule(dynamic) if (pairs * f64(heads * head_dim) >= kParallelFrom)
     for (i64 task = 0; task < documents * kv_heads; task++) {
       i64 j = task / kv_heads;
       forward_task(out.as<T>() + qo[j] * heads * head_dim, lse ? lse.as<float>() + qo[j] : nullptr, tokens,
@@ -203,6 +211,7 @@ void attention_backward(const Context& context, Out dqkv, In dout, In out, In ls
   Sizes z{heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
   const auto* at = offsets.as<std::int32_t>();
   check_offsets("offsets", at, documents, tokens, max_tokens);
+  check_covered("offsets", at, documents, tokens);
   i64 each = attention_backward_floats(max_tokens, head_dim), stride = (heads + 2 * kv_heads) * head_dim;
   with_float_type(qkv.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;

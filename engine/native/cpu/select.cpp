@@ -8,9 +8,12 @@ namespace tstrain {
 const OpTable& best_cpu_table() {
   const char* wanted = std::getenv("TSTRAIN_ISA");
   auto allowed = [&](const char* isa, bool runs) { return runs && (!wanted || !std::strcmp(wanted, isa)); };
-  bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  // What the compiler may use for x86-64-v3 and -v4; a virtual machine can hide parts of it.
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+              __builtin_cpu_supports("bmi2");
+  bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                __builtin_cpu_supports("avx512vl");
   if (allowed("avx512", avx512)) return cpu_table_avx512;
   if (allowed("avx2", avx2)) return cpu_table_avx2;
   if (allowed("sse", true)) return cpu_table_sse;

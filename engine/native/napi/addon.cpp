@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -51,12 +53,17 @@ std::uint32_t new_index() {
 
 f64 handle_of(std::uint32_t index) { return f64((i64(buffers[index].generation) << kIndexBits) + index); }
 
+std::uint32_t index_part(i64 handle) { return std::uint32_t(handle & ((i64(1) << kIndexBits) - 1)); }
+
+bool is_live(i64 handle) {
+  auto index = index_part(handle);
+  return handle > 0 && index < buffers.size() && buffers[index].live &&
+         buffers[index].generation == std::uint32_t(handle >> kIndexBits);
+}
+
 std::uint32_t index_of(i64 handle) {
-  auto index = std::uint32_t(handle & ((i64(1) << kIndexBits) - 1));
-  auto generation = std::uint32_t(handle >> kIndexBits);
-  if (handle <= 0 || index >= buffers.size() || !buffers[index].live || buffers[index].generation != generation)
-    throw OpError("the buffer was released, or never existed");
-  return index;
+  if (!is_live(handle)) throw OpError("the buffer was released, or never existed");
+  return index_part(handle);
 }
 
 f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena) {
@@ -361,6 +368,15 @@ napi_value js_view(napi_env env, napi_callback_info info) {
   });
 }
 
+napi_value js_is_live(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    napi_value live;
+    napi_get_boolean(env, is_live(to_integer(env, a.v[0])), &live);
+    return live;
+  });
+}
+
 napi_value js_release(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<1> a(env, info);
@@ -379,6 +395,7 @@ std::pair<char*, size_t> bytes_of(napi_env env, napi_value v) {
   void* data;
   ok(napi_get_typedarray_info(env, v, &type, &length, &data, nullptr, nullptr));
   static const size_t width[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+  if (size_t(type) >= std::size(width)) throw OpError("arrays of this type are not taken");
   return {static_cast<char*>(data), length * width[type]};
 }
 
@@ -453,6 +470,13 @@ napi_value js_info(napi_env env, napi_callback_info) {
   });
 }
 
+// Handles, arena and thread count are one for the whole process, without locks.
+void refuse_other_threads() {
+  static const std::thread::id first = std::this_thread::get_id();
+  if (std::this_thread::get_id() != first)
+    throw OpError("the native addon is in use by another thread of this process; it works in one thread only");
+}
+
 napi_value init(napi_env env, napi_value exports) {
   auto add = [&](napi_value object, const char* name, napi_callback callback) {
     napi_value f;
@@ -462,6 +486,7 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "alloc", js_alloc);
   add(exports, "view", js_view);
   add(exports, "release", js_release);
+  add(exports, "isLive", js_is_live);
   add(exports, "copy", js_copy);
   add(exports, "stats", js_stats);
   add(exports, "resetStats", js_reset_stats);
@@ -479,4 +504,9 @@ napi_value init(napi_env env, napi_value exports) {
 }  // namespace
 }  // namespace tstrain
 
-NAPI_MODULE_INIT() { return tstrain::init(env, exports); }
+NAPI_MODULE_INIT() {
+  return tstrain::guarded(env, [&] {
+    tstrain::refuse_other_threads();
+    return tstrain::init(env, exports);
+  });
+}
