@@ -1,4 +1,4 @@
-// The border between JavaScript and the op table: handles, memory, and one binding per op made from its entry in
+// The border between JavaScript and the op table: memory functions, and one binding per op made from its entry in
 // ops.h. No C++ exception crosses it: guarded() turns each into a JavaScript Error.
 #include <node_api.h>
 #include <omp.h>
@@ -10,176 +10,14 @@
 #include <thread>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 #include "../cpu/onednn.h"
 #include "../ops.h"
+#include "buffers.h"
+#include "contracts.h"
 
 namespace tstrain {
 namespace {
-
-// ---- buffers and handles -------------------------------------------------------------------------------------
-
-enum class Source { heap, arena, view };
-
-struct Buffer {
-  Device* device = nullptr;
-  char* data = nullptr;
-  i64 numel = 0;
-  DType dtype = DType::f32;
-  Source source = Source::heap;
-  i64 offset = 0;        // in the arena, for arena buffers
-  std::uint32_t root = 0;  // index of the buffer that owns the memory
-  int references = 0;    // of a root: itself and its views; memory goes when it reaches 0
-  std::uint32_t generation = 0;
-  bool live = false;
-};
-
-// A handle is generation · 2^24 + index, so a released one is recognised instead of reading somebody else's memory.
-constexpr i64 kIndexBits = 24;
-std::vector<Buffer> buffers(1);
-std::vector<std::uint32_t> vacant;
-
-std::uint32_t new_index() {
-  if (!vacant.empty()) {
-    auto index = vacant.back();
-    vacant.pop_back();
-    return index;
-  }
-  if (i64(buffers.size()) >= (i64(1) << kIndexBits)) throw OpError("too many buffers are alive (2^24)");
-  buffers.emplace_back();
-  return std::uint32_t(buffers.size() - 1);
-}
-
-f64 handle_of(std::uint32_t index) { return f64((i64(buffers[index].generation) << kIndexBits) + index); }
-
-std::uint32_t index_part(i64 handle) { return std::uint32_t(handle & ((i64(1) << kIndexBits) - 1)); }
-
-bool is_live(i64 handle) {
-  auto index = index_part(handle);
-  return handle > 0 && index < buffers.size() && buffers[index].live &&
-         buffers[index].generation == std::uint32_t(handle >> kIndexBits);
-}
-
-std::uint32_t index_of(i64 handle) {
-  if (!is_live(handle)) throw OpError("the buffer was released, or never existed");
-  return index_part(handle);
-}
-
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena) {
-  if (numel < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
-  auto index = new_index();
-  auto& b = buffers[index];
-  i64 bytes = numel * size_of(dtype);
-  b.device = &device;
-  b.numel = numel;
-  b.dtype = dtype;
-  b.root = index;
-  b.references = 1;
-  try {
-    if (in_arena) {
-      b.source = Source::arena;
-      b.offset = device.arena.allocate(bytes);
-      b.data = static_cast<char*>(device.arena.at(b.offset));
-    } else {
-      b.source = Source::heap;
-      b.data = static_cast<char*>(device.heap_allocate(bytes));
-    }
-  } catch (...) {
-    vacant.push_back(index);
-    throw;
-  }
-  b.live = true;
-  return handle_of(index);
-}
-
-void release(i64 handle) {
-  auto index = index_of(handle);
-  auto retire = [](std::uint32_t i) {
-    buffers[i].live = false;
-    buffers[i].generation = (buffers[i].generation + 1) & ((1u << 28) - 1);
-  };
-  auto root = buffers[index].root;
-  retire(index);
-  if (index != root) vacant.push_back(index);
-  auto& r = buffers[root];
-  if (--r.references > 0) return;
-  i64 bytes = r.numel * size_of(r.dtype);
-  if (r.source == Source::arena) r.device->arena.release(r.offset, bytes);
-  else r.device->heap_release(r.data, bytes);
-  vacant.push_back(root);
-}
-
-// offset and numel count elements of the buffer's own type.
-f64 view(i64 handle, i64 offset, i64 numel) {
-  auto of = index_of(handle);
-  if (offset < 0 || numel < 0 || offset + numel > buffers[of].numel)
-    throw OpError("view of elements " + std::to_string(offset) + "…" + std::to_string(offset + numel) + " of a buffer of " +
-                  std::to_string(buffers[of].numel));
-  auto index = new_index();
-  auto& b = buffers[index];
-  auto& parent = buffers[of];
-  b.device = parent.device;
-  b.dtype = parent.dtype;
-  b.numel = numel;
-  b.data = parent.data ? parent.data + offset * size_of(parent.dtype) : nullptr;
-  b.source = Source::view;
-  b.root = parent.root;
-  b.live = true;
-  buffers[parent.root].references++;
-  return handle_of(index);
-}
-
-// ---- contracts -----------------------------------------------------------------------------------------------
-
-constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
-constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
-                   u8s = bit(DType::u8), floats = f32s | bf16s, castable = floats | i32s | u8s, numbers = castable | f64s;
-
-std::string text(i64 n) { return std::to_string(n); }
-
-template <class T>
-void check(const T& t, i64 numel, unsigned types, const std::string& argument) {
-  if (!t) throw OpError(argument + " is missing");
-  if (!(bit(t.dtype) & types)) throw OpError(argument + " is " + name_of(t.dtype) + ", which it may not be");
-  if (t.numel < numel) throw OpError(argument + " has " + text(t.numel) + " elements, needs " + text(numel));
-}
-
-template <class A, class B>
-void check_same(const A& a, const B& b, const std::string& names) {
-  if (a.dtype != b.dtype)
-    throw OpError(names + " must have one type, not " + name_of(a.dtype) + " and " + name_of(b.dtype));
-}
-
-[[noreturn]] void refuse(const std::string& why) { throw OpError(why); }
-
-void require_groups(i64 heads, i64 kv_heads) {
-  if (kv_heads < 1 || heads % kv_heads)
-    refuse(text(heads) + " heads cannot share " + text(kv_heads) + " key/value heads");
-}
-
-#define need(t, numel, types) check(t, numel, types, #t)
-#define optional(t, numel, types) ((t) ? check(t, numel, types, #t) : void())
-#define same_type(a, b) check_same(a, b, #a " and " #b)
-#define same_type_if(a, b) ((b) ? check_same(a, b, #a " and " #b) : void())
-#define require(condition, why) ((condition) ? void() : refuse(why))
-#define cost(flops, workspace) (Cost{flops, workspace})
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-// op(name) of the entry: checks the arguments, says what the op costs.
-#define TSTRAIN_CONTRACT(name, parameters, ...) \
-  struct name##_contract {                      \
-    const char* op = #name;                     \
-    Cost operator() parameters const { return __VA_ARGS__; } \
-  };
-TSTRAIN_OPS(TSTRAIN_CONTRACT)
-#pragma GCC diagnostic pop
-#undef need
-#undef optional
-#undef same_type
-#undef same_type_if
-#undef require
-#undef cost
 
 // ---- JavaScript values ---------------------------------------------------------------------------------------
 
@@ -258,7 +96,7 @@ T decode_tensor(napi_env env, napi_value v, Device*& device) {
   T t;
   i64 handle = to_integer(env, v);
   if (handle == 0) return t;
-  auto& b = buffers[index_of(handle)];
+  auto& b = buffer_of(handle);
   if (device && device != b.device)
     throw OpError(std::string("tensors of one op are on two devices: ") + device->name + " and " + b.device->name);
   device = b.device;
@@ -403,7 +241,7 @@ std::pair<char*, size_t> bytes_of(napi_env env, napi_value v) {
 napi_value js_copy(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<4> a(env, info);
-    auto& b = buffers[index_of(to_integer(env, a.v[0]))];
+    auto& b = buffer_of(to_integer(env, a.v[0]));
     i64 start = to_integer(env, a.v[1]) * size_of(b.dtype);
     auto [host, bytes] = bytes_of(env, a.v[2]);
     if (start < 0 || start + i64(bytes) > b.numel * size_of(b.dtype))
