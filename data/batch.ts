@@ -1,8 +1,8 @@
 import type { Dataset } from './dataset.js';
 import { IGNORE_INDEX } from './sources.js';
 
-/** The documents of a micro-batch, end to end, without padding. */
-export interface MicroBatch {
+/** The documents of a micro-batch, end to end, without padding: what the training loop takes. */
+export interface TrainingBatch {
   /** The documents end to end [tokens]. */
   ids: Int32Array;
   /** The label each position predicts, already shifted within its document; −100 = none [tokens]. */
@@ -19,7 +19,7 @@ export interface MicroBatch {
  * Lays the given examples end to end. targets[i] = labels[i + 1] within a document; the last position of a document
  * predicts nothing, so no document predicts its neighbour.
  */
-export function makeMicroBatch(dataset: Pick<Dataset, 'example'>, indices: ArrayLike<number>): MicroBatch {
+export function makeMicroBatch(dataset: Pick<Dataset, 'example'>, indices: ArrayLike<number>): TrainingBatch {
   const examples = Array.from(indices, (index) => dataset.example(index));
   const documentOffsets = new Int32Array(examples.length + 1);
   for (const [i, { ids }] of examples.entries()) documentOffsets[i + 1] = documentOffsets[i] + ids.length;

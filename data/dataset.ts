@@ -5,7 +5,7 @@ import { cacheFile, defaultCacheDirectory, hashFile, hashRows, readCache, writeC
 import type { EncodedRows, Example } from './encode.js';
 import { type DatasetReport, findDuplicates, labelCountsOf } from './report.js';
 import { detectForm } from './sources.js';
-import { type TokeniseProgress, tokeniseFile } from './tokenise.js';
+import { tokeniseFile } from './tokenise.js';
 import { checkVocabulary } from './vocabulary.js';
 
 export interface DatasetOptions {
@@ -23,7 +23,6 @@ export interface DatasetOptions {
   threads: number;
   /** Default: defaultCacheDirectory(). */
   cacheDirectory?: string;
-  onProgress?: (progress: TokeniseProgress) => void;
 }
 
 /** A tokenised data file, in memory. Examples are the rows in use, in file order. */
@@ -74,8 +73,8 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
     ({ encoded, checksum } = cached);
   } else {
     const start = performance.now();
-    const { threads, onProgress } = options;
-    const result = await tokeniseFile({ path, tokenizer, modelMaxLength, threads, onProgress });
+    const { threads } = options;
+    const result = await tokeniseFile({ path, tokenizer, modelMaxLength, threads });
     tokenising = { seconds: (performance.now() - start) / 1000, threads: result.threads };
     encoded = result.encoded;
     checksum = hashRows(encoded);

@@ -68,7 +68,7 @@ it('encodeTokenRow cuts ids and labels alike', () => {
 
 it('encodeRows lays rows end to end and notes empty outputs by their row number', () => {
   const rows = [row, { ...row, output: ' \n' }];
-  const encoded = encodeRows({ form: 'alpaca', rows, firstRow: 7, fraction: 1 }, tokenizer, prompt + 4);
+  const encoded = encodeRows({ form: 'alpaca', rows, firstRow: 7 }, tokenizer, prompt + 4);
   const [first, second] = rows.map((row) => encodeAlpacaRow(row, tokenizer, prompt + 4));
   expect(encoded).toEqual({
     ids: Int32Array.of(...first.ids, ...second.ids),

@@ -10,12 +10,6 @@ export interface JsonValue {
   line: number;
 }
 
-/** The values of one stretch of the file, and the share of the file's bytes read up to there (0 to 1). */
-export interface JsonValues {
-  values: JsonValue[];
-  fraction: number;
-}
-
 /** The bytes of one value, still unparsed. */
 interface Piece {
   bytes: Buffer;
@@ -48,18 +42,17 @@ const MAX_ROW_BYTES = 64 * 1024 * 1024;
  *
  * @throws UserError naming file, line and row on bytes that are not such JSON.
  */
-export async function* readJsonValues(path: string): AsyncGenerator<JsonValues> {
-  const size = await fileSize(path);
-  if (size === 0) throw new UserError(`${path} is empty: expected a JSON array of rows, or one row a line.`);
+export async function* readJsonValues(path: string): AsyncGenerator<JsonValue[]> {
+  if ((await fileSize(path)) === 0)
+    throw new UserError(`${path} is empty: expected a JSON array of rows, or one row a line.`);
   let splitter: Splitter | undefined;
   let row = 0;
-  let bytesRead = 0;
+  let atStart = true;
   let leadingLines = 1;
   for await (let chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
-    const atStart = bytesRead === 0;
-    bytesRead += chunk.length;
     if (splitter === undefined) {
       if (atStart && chunk.subarray(0, 3).equals(Buffer.from([0xef, 0xbb, 0xbf]))) chunk = chunk.subarray(3);
+      atStart = false;
       let first = 0;
       while (first < chunk.length && isSpace(chunk[first])) if (chunk[first++] === NEWLINE) leadingLines++;
       if (first === chunk.length) continue;
@@ -67,11 +60,11 @@ export async function* readJsonValues(path: string): AsyncGenerator<JsonValues> 
       chunk = chunk.subarray(first);
     }
     const values = splitter.push(chunk).map((piece) => parse(path, piece, row++));
-    if (values.length > 0) yield { values, fraction: bytesRead / size };
+    if (values.length > 0) yield values;
   }
   if (splitter === undefined) throw new UserError(`${path} holds nothing but white space: expected rows.`);
   const values = splitter.finish().map((piece) => parse(path, piece, row++));
-  if (values.length > 0) yield { values, fraction: 1 };
+  if (values.length > 0) yield values;
 }
 
 async function fileSize(path: string): Promise<number> {

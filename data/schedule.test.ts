@@ -82,12 +82,16 @@ describe('runSchedule', () => {
     expect(() => runSchedule(new Int32Array(0), options)).toThrow('a run needs at least one example.');
   });
 
-  it('schedules 52,000 rows over 3 epochs, packed, before anyone notices', () => {
-    const many = Int32Array.from({ length: 52_000 }, (_, i) => 40 + ((i * 7919) % 180));
-    const start = performance.now();
-    runSchedule(many, { ...options, packing: true, modelMaxLength: 512, numTrainEpochs: 3 });
-    // 0.2 s on two busy cores; the bound leaves room for busier ones and still catches anything quadratic.
-    expect(performance.now() - start).toBeLessThan(2000);
+  it('packs four times as many rows in about four times the time', () => {
+    const time = (rows: number) => {
+      const lengths = Int32Array.from({ length: rows }, (_, i) => 40 + ((i * 7919) % 180));
+      const start = performance.now();
+      runSchedule(lengths, { ...options, packing: true, modelMaxLength: 512, numTrainEpochs: 3 });
+      return performance.now() - start;
+    };
+    // The least of some tries is what a busy machine disturbs least; anything quadratic takes 16 times as long.
+    const least = (rows: number) => Math.min(...Array.from({ length: 4 }, () => time(rows)));
+    expect(least(40_000) / least(10_000)).toBeLessThan(10);
   });
 });
 
@@ -104,10 +108,6 @@ describe('measureRun', () => {
       microBatches: 4,
       tokens: 26,
       labelTokens: 8,
-      mostTokens: 8,
-      mostLabelTokens: 3,
-      mostDocuments: 2,
-      longestDocument: 5,
       largest: Int32Array.of(0, 1),
     });
   });

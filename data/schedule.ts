@@ -101,12 +101,6 @@ export interface RunTotals {
   /** Tokens and labelled tokens over all steps. */
   tokens: number;
   labelTokens: number;
-  /** The most of each that one micro-batch holds; they may be different micro-batches. */
-  mostTokens: number;
-  mostLabelTokens: number;
-  mostDocuments: number;
-  /** Length of the longest document used. */
-  longestDocument: number;
   /** The (first) micro-batch with the most tokens, as indices of examples. */
   largest: Int32Array;
 }
@@ -120,12 +114,9 @@ export function measureRun(
     microBatches: 0,
     tokens: 0,
     labelTokens: 0,
-    mostTokens: 0,
-    mostLabelTokens: 0,
-    mostDocuments: 0,
-    longestDocument: 0,
     largest: new Int32Array(0),
   };
+  let most = 0;
   for (const { microBatches } of schedule.steps())
     for (const indices of microBatches) {
       let tokens = 0;
@@ -133,15 +124,11 @@ export function measureRun(
       for (const index of indices) {
         tokens += lengths[index];
         labelTokens += labelCounts[index];
-        totals.longestDocument = Math.max(totals.longestDocument, lengths[index]);
       }
       totals.microBatches++;
       totals.tokens += tokens;
       totals.labelTokens += labelTokens;
-      if (tokens > totals.mostTokens) totals.largest = indices;
-      totals.mostTokens = Math.max(totals.mostTokens, tokens);
-      totals.mostLabelTokens = Math.max(totals.mostLabelTokens, labelTokens);
-      totals.mostDocuments = Math.max(totals.mostDocuments, indices.length);
+      if (tokens > most) [totals.largest, most] = [indices, tokens];
     }
   return totals;
 }

@@ -13,8 +13,8 @@ export interface TokenRow {
 
 export type RowForm = 'alpaca' | 'tokens';
 
-/** Consecutive rows of a data file. `fraction` is the share of the file's bytes read so far (0 to 1). */
-export type RowBatch = { firstRow: number; fraction: number } & (
+/** Consecutive rows of a data file. */
+export type RowBatch = { firstRow: number } & (
   | { form: 'alpaca'; rows: AlpacaRow[] }
   | { form: 'tokens'; rows: TokenRow[] }
 );
@@ -31,12 +31,11 @@ export type RowBatch = { firstRow: number; fraction: number } & (
  */
 export async function* readRows(path: string): AsyncGenerator<RowBatch> {
   let form: RowForm | undefined;
-  for await (const { values, fraction } of readJsonValues(path)) {
+  for await (const values of readJsonValues(path)) {
     form ??= formOf(path, values[0]);
     const firstRow = values[0].row;
-    if (form === 'alpaca')
-      yield { form, firstRow, fraction, rows: values.map((value) => alpacaRow(path, value)) };
-    else yield { form, firstRow, fraction, rows: values.map((value) => tokenRow(path, value)) };
+    if (form === 'alpaca') yield { form, firstRow, rows: values.map((value) => alpacaRow(path, value)) };
+    else yield { form, firstRow, rows: values.map((value) => tokenRow(path, value)) };
   }
   if (form === undefined) throw new UserError(`${path} holds no rows.`);
 }

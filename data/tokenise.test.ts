@@ -111,19 +111,10 @@ describe('tokeniseFile', () => {
       `${process.cwd()}/${compiled}/tokenise.js`
     )) as typeof import('./tokenise.js');
     for (const threads of [2, 3]) {
-      let last = 0;
-      const there = await compiledTokeniseFile({
-        ...(await options(threads)),
-        onProgress: ({ rows, fraction }) => {
-          expect(rows).toBeGreaterThan(last);
-          expect(fraction).toBeLessThanOrEqual(1);
-          last = rows;
-        },
-      });
+      const there = await compiledTokeniseFile(await options(threads));
       expect(there.threads).toBe(threads);
       // By hash: comparing half a million numbers one by one takes the test framework seconds.
       expect(hashRows(there.encoded)).toBe(hashRows(here.encoded));
-      expect(last).toBe(3001);
     }
   });
 

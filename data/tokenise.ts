@@ -6,20 +6,12 @@ import type { Tokenizer } from '../tokenizer/index.js';
 import { type EncodedRows, encodeRows, eosOf, joinEncoded } from './encode.js';
 import { type RowBatch, readRows } from './sources.js';
 
-/** How far tokenising is. `fraction` is the share of the file's bytes done (0 to 1). */
-export interface TokeniseProgress {
-  rows: number;
-  tokens: number;
-  fraction: number;
-}
-
 export interface TokeniseOptions {
   path: string;
   /** Needed for Alpaca rows. */
   tokenizer: Tokenizer | undefined;
   modelMaxLength: number;
   threads: number;
-  onProgress?: (progress: TokeniseProgress) => void;
 }
 
 /** What a tokenising thread is started with. */
@@ -47,20 +39,14 @@ const MIN_WORKER_BYTES = 4 * 2 ** 20;
 export async function tokeniseFile(
   options: TokeniseOptions,
 ): Promise<{ encoded: EncodedRows; threads: number }> {
-  const { path, tokenizer, modelMaxLength, onProgress } = options;
+  const { path, tokenizer, modelMaxLength } = options;
   const rows = readRows(path);
   const parts: { firstRow: number; encoded: EncodedRows }[] = [];
-  const progress: TokeniseProgress = { rows: 0, tokens: 0, fraction: 0 };
 
   const drain = async (encode: Encode): Promise<void> => {
     for (let next = await rows.next(); !next.done; next = await rows.next()) {
-      const { firstRow, fraction } = next.value;
-      const encoded = await encode(next.value);
-      parts.push({ firstRow, encoded });
-      progress.rows += encoded.lengths.length;
-      progress.tokens += encoded.ids.length;
-      progress.fraction = Math.max(progress.fraction, fraction);
-      onProgress?.({ ...progress });
+      const { firstRow } = next.value;
+      parts.push({ firstRow, encoded: await encode(next.value) });
     }
   };
 

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
+import { type HostTensor, readSafetensors } from '../../tests/read_safetensors.js';
 import { addon } from '../backend/addon.js';
 import { NativeTensor } from '../backend/native_tensor.js';
 import { type LlamaConfig, readLlamaConfig, toHfConfig } from '../model/config.js';
 import { llamaLayout } from '../model/layout.js';
 import { loadHfWeights, saveHfWeights, type WeightSet } from './hf_model.js';
-import { type HostTensor, readSafetensors } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';
 
 const FIXTURES = join(import.meta.dirname, '../../tests/fixtures/checkpoint');

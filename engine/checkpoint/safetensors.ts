@@ -54,15 +54,12 @@ const readAt = promisify(read);
 /** A safetensors file whose header was checked. Tensors are read piece by piece; close() when done. */
 export class SafetensorsFile {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
-  readonly metadata: Readonly<Record<string, string>>;
 
   private constructor(
     readonly path: string,
     private readonly fd: number,
   ) {
-    const { tensors, metadata } = readHeader(path, fd);
-    this.tensors = tensors;
-    this.metadata = metadata;
+    this.tensors = readHeader(path, fd);
   }
 
   /** @throws UserError naming the file, and the tensor where one is at fault, when the file is not sound. */
@@ -151,40 +148,6 @@ const TO_FLOATS: Partial<Record<SafetensorsDType, ToFloats>> = {
   },
 };
 
-/** A small tensor as it is in memory: {@link readSafetensors}. */
-export interface HostTensor {
-  dtype: SafetensorsDType;
-  shape: readonly number[];
-  data: Float32Array | Int32Array;
-}
-
-/**
- * All tensors of a small file (expected values of tests, random states): I32 as Int32Array; F32, F16, BF16 and
- * F64 as Float32Array, not finite values included. Other dtypes are refused.
- */
-export function readSafetensors(path: string): Map<string, HostTensor> {
-  const fd = openFile(path);
-  try {
-    const host = new Map<string, HostTensor>();
-    for (const { name, dtype, shape, position, bytes } of readHeader(path, fd).tensors.values()) {
-      const data = new ArrayBuffer(bytes);
-      readSync(fd, new Uint8Array(data), 0, bytes, position);
-      const count = bytes / DTYPE_BYTES[dtype];
-      const toFloats = TO_FLOATS[dtype];
-      if (!toFloats && dtype !== 'I32')
-        throw new UserError(`${path}: ${name} is ${dtype}, which is not read here`);
-      host.set(name, {
-        dtype,
-        shape,
-        data: toFloats ? toFloats(data, count, new Float32Array(count)) : new Int32Array(data),
-      });
-    }
-    return host;
-  } finally {
-    closeSync(fd);
-  }
-}
-
 function openFile(path: string): number {
   try {
     return openSync(path, 'r');
@@ -196,7 +159,7 @@ function openFile(path: string): number {
   }
 }
 
-function readHeader(path: string, fd: number) {
+function readHeader(path: string, fd: number): ReadonlyMap<string, TensorEntry> {
   const refuse = (what: string): never => {
     throw new UserError(`${path}: not a whole safetensors file: ${what}`);
   };
@@ -223,19 +186,17 @@ function readHeader(path: string, fd: number) {
   if (!isObject(json)) return refuse('its header is not a JSON object');
 
   const dataStart = 8 + bytes.length;
-  let metadata: Record<string, string> = {};
   const entries: TensorEntry[] = [];
   for (const [name, value] of Object.entries(json)) {
     if (name === '__metadata__') {
       if (!isObject(value) || Object.values(value).some((text) => typeof text !== 'string'))
         refuse('its __metadata__ is not a table of strings');
-      metadata = value as Record<string, string>;
     } else {
       entries.push(checkEntry(name, value, dataStart, size, refuse));
     }
   }
   checkCoverage(entries, dataStart, size, refuse);
-  return { tensors: new Map(entries.map((entry) => [entry.name, entry])), metadata };
+  return new Map(entries.map((entry) => [entry.name, entry]));
 }
 
 function checkEntry(

@@ -17,16 +17,11 @@ const DTYPE_NAMES: Record<DType, SafetensorsDType> = {
 
 /**
  * Writes tensors as a safetensors file, each in its own storage type, in the order given and piece by piece.
- * The file is synced; its digest is made on the way. `metadata`: transformers only opens files that say
- * `format: pt`.
+ * The file is synced; its digest is made on the way.
  */
-export function writeSafetensors(
-  path: string,
-  tensors: readonly NamedTensor[],
-  metadata: Record<string, string> = { format: 'pt' },
-): Promise<FileDigest> {
+export function writeSafetensors(path: string, tensors: readonly NamedTensor[]): Promise<FileDigest> {
   return writeSynced(path, async (file) => {
-    await file.append(headerOf(tensors, metadata));
+    await file.append(headerOf(tensors));
     const staging = new Uint8Array(STAGING_BYTES);
     for (const { tensor } of tensors) {
       for (let done = 0; done < tensor.bytes; ) {
@@ -39,8 +34,9 @@ export function writeSafetensors(
   });
 }
 
-function headerOf(tensors: readonly NamedTensor[], metadata: Record<string, string>): Uint8Array {
-  const header: Record<string, unknown> = { __metadata__: metadata };
+function headerOf(tensors: readonly NamedTensor[]): Uint8Array {
+  // transformers only opens files that say so.
+  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   let end = 0;
   for (const { name, tensor } of tensors) {
     if (Object.hasOwn(header, name)) throw new Error(`two tensors are called ${name}`);

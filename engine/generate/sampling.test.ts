@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readSafetensors } from '../checkpoint/safetensors.js';
+import { readSafetensors } from '../../tests/read_safetensors.js';
 import { chooseToken, draw, probabilities, type Sampling, uniform } from './sampling.js';
 
 interface Case {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
-import { readSafetensors } from '../checkpoint/safetensors.js';
 import { readLlamaConfig } from './config.js';
 import type { MicroBatch } from './device_batch.js';
 import { LlamaForCausalLM } from './llama.js';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { readSafetensors } from '../../tests/read_safetensors.js';
 import { addon } from '../backend/addon.js';
-import { readSafetensors } from '../checkpoint/safetensors.js';
 import { loadModel } from './load.js';
 
 const fixtures = join(import.meta.dirname, '../../tests/fixtures/checkpoint');

@@ -17,7 +17,7 @@ import {
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import { readSafetensors } from '../checkpoint/safetensors.js';
+import { readSafetensors } from '../../tests/read_safetensors.js';
 
 // Over 16384 elements the work is shared out among threads; sums are cut every 4096.
 const SIZES = [1, 3, 17, 65, 4095, 4096, 4097, 20001];

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { readSafetensors } from '../../tests/read_safetensors.js';
 import { addon } from '../backend/addon.js';
 import { NativeTensor } from '../backend/native_tensor.js';
-import { readSafetensors } from '../checkpoint/safetensors.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { Gradients, Parameters } from '../model/parameters.js';
 import { AdamW } from './adamw.js';

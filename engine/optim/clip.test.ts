@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { readSafetensors } from '../../tests/read_safetensors.js';
 import { addon } from '../backend/addon.js';
 import { NativeTensor } from '../backend/native_tensor.js';
-import { readSafetensors } from '../checkpoint/safetensors.js';
 import { clipFactor, globalNorm } from './clip.js';
 
 // Reference values: torch.nn.utils.clip_grad_norm_ in float64. Norm and clipped gradients to 1e-6 relative, as the
