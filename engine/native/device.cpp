@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "block_signals.h"
 #include "cpu/select.h"
 #include "ops.h"
 
@@ -161,6 +162,7 @@ int thread_count() { return requested_threads; }
 // Kernels, workspaces and oneDNN cut work up by the count that is set. If OpenMP then ran fewer threads (OMP_THREAD_LIMIT,
 // OMP_MAX_ACTIVE_LEVELS, OMP_DYNAMIC), oneDNN would leave out the parts of those that are missing.
 void set_thread_count(int n) {
+  BlockSignals in_new_threads;
   omp_set_dynamic(0);
   omp_set_num_threads(n);
   int granted = 1;

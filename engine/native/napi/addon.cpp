@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "../block_signals.h"
 #include "../cpu/onednn.h"
 #include "../ops.h"
 #include "buffers.h"
@@ -159,6 +160,7 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
       device->flops += cost.flops;
       Workspace workspace(device->arena, cost.workspace);
       Context context{*device, workspace.data()};
+      BlockSignals until_done;
       (device->ops->*Member)(context, std::get<I>(a)...);
     } catch (const OpError& e) {
       throw OpError(std::string(contract.op) + ": " + e.what());
