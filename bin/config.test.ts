@@ -100,10 +100,10 @@ describe('loadConfig', () => {
   it('takes a model from scratch with the keys of its config', () => {
     writeFileSync(
       'scratch.yaml',
-      'model_config:\n  hidden_size: 8\n  rope_scaling: null\ndata_path: rows.json\noutput_dir: out\n',
+      'model_config:\n  hidden_size: 64\n  rope_scaling: null\ndata_path: rows.json\noutput_dir: out\n',
     );
     const config = loadConfig('scratch.yaml');
-    expect(config.model_config).toEqual({ hidden_size: 8, rope_scaling: null });
+    expect(config.model_config).toEqual({ hidden_size: 64, rope_scaling: null });
     expect(config.model_name_or_path).toBeUndefined();
     expect(config.tokenizer_name_or_path).toBeUndefined();
   });
@@ -123,8 +123,12 @@ describe('loadConfig', () => {
     });
     expect(load(lines, ['save_total_limit=null']).save_total_limit).toBeUndefined();
     expect(
-      load('', ['model_name_or_path=null', 'model_config={hidden_size: 8}', 'output_dir=a=b']),
-    ).toMatchObject({ model_config: { hidden_size: 8 }, output_dir: 'a=b' });
+      load('', ['model_name_or_path=null', 'model_config={hidden_size: 64}', 'output_dir=a=b']),
+    ).toMatchObject({ model_config: { hidden_size: 64 }, output_dir: 'a=b' });
+    const inner = ['model_name_or_path=null', 'model_config={hidden_size: 64, vocab_size: 9}'];
+    expect(
+      load('', [...inner, 'model_config.num_hidden_layers=2', 'model_config.vocab_size=null']).model_config,
+    ).toEqual({ hidden_size: 64, num_hidden_layers: 2 });
   });
 
   it('can leave out whether inputs exist', () => {
@@ -171,7 +175,10 @@ describe('a config is refused for', () => {
     ['bf16: yes', 'bf16: expected true or false, got "yes"'],
     ['bf16: 1', 'bf16: expected true or false, got 1'],
     ['learning_rate: fast', 'learning_rate: expected a number greater than 0, got "fast"'],
-    ['learning_rate: "2e-5"', 'learning_rate: expected a number greater than 0, got "2e-5"'],
+    [
+      'learning_rate: "2e-5"',
+      'learning_rate: expected a number greater than 0, got "2e-5", a text (leave out the quotes)',
+    ],
     ['learning_rate: 0', 'learning_rate: expected a number greater than 0, got 0'],
     ['learning_rate: .inf', 'learning_rate: expected a number greater than 0, got Infinity'],
     ['learning_rate: .nan', 'learning_rate: expected a number greater than 0, got NaN'],
@@ -202,6 +209,7 @@ describe('a config is refused for', () => {
     ['save_strategy: false', 'save_strategy: expected one of no, steps, epoch, got false'],
     ['data_order: random', 'data_order: expected one of shuffled, sequential, got "random"'],
     ['loss_normalization: mean', 'loss_normalization: expected one of token_mean, mean_of_means, got "mean"'],
+    ['device: cuda', 'device: cuda is not in this version; cpu (or auto, which means cpu here) is'],
     ['device: gpu', 'device: expected one of auto, cpu, cuda, got "gpu"'],
     ['eval_data_path: 3', 'eval_data_path: expected the path of a file, got 3'],
     ['tokenizer_name_or_path: ""', 'tokenizer_name_or_path: expected the path of a directory, got ""'],
@@ -210,6 +218,15 @@ describe('a config is refused for', () => {
     ['seed: null', 'seed: has no value; give it one or delete the line'],
   ])('%s', (line, message) => {
     expect(fault(line)).toBe(`run.yaml:4: ${message}`);
+  });
+
+  it.each([
+    ['lr: 1', 'learning_rate'],
+    ['epochs: 1', 'num_train_epochs'],
+    ['LEARNING-RATE: 1', 'learning_rate'],
+    ['batch_size: 1', 'per_device_eval_batch_size'],
+  ])('%s, with the name that is meant', (line, name) => {
+    expect(fault(line)).toMatch(new RegExp(`unknown key ".*"; did you mean "${name}"\\?$`));
   });
 
   it('a value of --set', () => {
@@ -245,13 +262,38 @@ describe('a config is refused for', () => {
       'other.yaml: give model_name_or_path (a checkpoint to fine-tune) or model_config (a new model); both are missing',
     );
     expect(fault('model_config: {hidden_size: 8}')).toBe(
-      'run.yaml:4: model_config: excludes model_name_or_path (run.yaml:1); keep one of the two',
+      'run.yaml:4: model_config: excludes model_name_or_path (run.yaml:1); keep one of the two (--set model_config=null takes it out)',
     );
   });
 
   it('evaluation without data', () => {
     expect(fault('eval_strategy: epoch')).toBe(
       'run.yaml:4: eval_strategy: epoch needs eval_data_path, which is missing',
+    );
+  });
+
+  it('a model that LlamaConfig does not describe, naming the line of the key', () => {
+    const scratch = (lines: string, ...set: string[]) => {
+      writeFileSync('scratch.yaml', `data_path: rows.json\noutput_dir: out\nmodel_config:\n${lines}`);
+      try {
+        loadConfig('scratch.yaml', set);
+        return undefined;
+      } catch (error) {
+        expect(error).toBeInstanceOf(UserError);
+        return (error as Error).message;
+      }
+    };
+    expect(scratch('  vocab_size: 64\n  hidden_sze: 16\n')).toBe(
+      'scratch.yaml:5: model_config: unknown key "hidden_sze"; did you mean "hidden_size"?',
+    );
+    expect(scratch('  vocab_size: 64\n', 'model_config.layers=2')).toBe(
+      '--set model_config.layers=2: model_config: unknown key "layers"; did you mean "num_hidden_layers"?',
+    );
+    expect(scratch('  vocab_size: .nan\n')).toBe(
+      'scratch.yaml:3: model_config: vocab_size is NaN; it must be a number',
+    );
+    expect(scratch('  vocab_size: 64\n', 'model_config.hidden_size=66')).toBe(
+      'scratch.yaml:3: model_config: hidden_size is 66; it must be a multiple of num_attention_heads (32)',
     );
   });
 

@@ -2,11 +2,14 @@ import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Document, isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml';
 import { environmentThreads } from '../engine/backend/threads.js';
+import { llamaConfigKeys, parseLlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
 import { nearest } from './config/nearest.js';
 import { EXISTING_PATHS, expects, type Key, type RunConfig, schema } from './config/schema.js';
 
 export type { RunConfig };
+
+const MODEL_CONFIG = 'model_config' satisfies Key;
 
 /**
  * Reads a run's YAML file and checks all of it: keys, types, ranges, combinations, and that its inputs exist.
@@ -55,16 +58,26 @@ export function loadConfig(
   if (config.model_name_or_path !== undefined && config.model_config !== undefined) {
     throw fail(
       'model_config',
-      `excludes model_name_or_path (${entries.get('model_name_or_path')?.where}); keep one of the two`,
+      `excludes model_name_or_path (${entries.get('model_name_or_path')?.where}); keep one of the two ` +
+        '(--set model_config=null takes it out)',
     );
   }
+  if (config.model_config !== undefined) {
+    const { where, inner } = entries.get(MODEL_CONFIG)!;
+    const known = llamaConfigKeys();
+    for (const key of Object.keys(config.model_config))
+      if (!known.includes(key))
+        throw new UserError(
+          `${inner?.get(key) ?? where}: ${MODEL_CONFIG}: unknown key "${key}"; did you mean "${nearest(key, known)}"?`,
+        );
+    parseLlamaConfig(config.model_config, `${where}: ${MODEL_CONFIG}`);
+  }
+  if (config.device === 'cuda')
+    throw fail('device', 'cuda is not in this version; cpu (or auto, which means cpu here) is');
   if (config.eval_strategy !== 'no' && config.eval_data_path === undefined) {
     throw fail('eval_strategy', `${config.eval_strategy} needs eval_data_path, which is missing`);
   }
-  if (
-    config.model_name_or_path !== undefined &&
-    resolve(config.output_dir) === resolve(config.model_name_or_path)
-  ) {
+  if (config.model_name_or_path !== undefined && isSameFile(config.output_dir, config.model_name_or_path)) {
     throw fail(
       'output_dir',
       'must not be model_name_or_path: the run would overwrite the model it starts from',
@@ -94,6 +107,8 @@ interface Entry {
   value: unknown;
   /** Where the value was given: `run.yaml:7` or `--set key=value`. */
   where: string;
+  /** The same of each key of a mapping. */
+  inner?: Map<string, string>;
 }
 
 function readEntries(file: string): Map<string, Entry> {
@@ -119,16 +134,23 @@ function readEntries(file: string): Map<string, Entry> {
 
   const entries = new Map<string, Entry>();
   const values = plain(document, file) as Record<string, unknown>;
-  for (const { key } of document.contents.items) {
+  for (const { key, value } of document.contents.items) {
     if (!isScalar(key)) continue;
     const name = String(key.value);
     const where = at(key.range![0]);
     if (values[name] === null) {
       throw new UserError(`${where}: ${name}: has no value; give it one or delete the line`);
     }
-    entries.set(name, { value: values[name], where });
+    entries.set(name, { value: values[name], where, inner: innerWheres(value, at) });
   }
   return entries;
+}
+
+function innerWheres(value: unknown, at: (offset: number) => string): Map<string, string> | undefined {
+  if (!isMap(value)) return undefined;
+  return new Map(
+    value.items.flatMap(({ key }) => (isScalar(key) ? [[String(key.value), at(key.range![0])]] : [])),
+  );
 }
 
 function applyOverride(entries: Map<string, Entry>, override: string): void {
@@ -143,9 +165,23 @@ function applyOverride(entries: Map<string, Entry>, override: string): void {
     throw new UserError(`${where}: not valid YAML: ${document.errors[0].message}`);
   }
   const value = plain(document, where);
+  const innerKey = key.startsWith(`${MODEL_CONFIG}.`) ? key.slice(MODEL_CONFIG.length + 1) : undefined;
+  if (innerKey !== undefined) applyInner(entries, innerKey, value, where);
   // An unknown key is kept, so that it is refused like one in the file.
-  if (value === null && Object.hasOwn(schema.shape, key)) entries.delete(key);
+  else if (value === null && Object.hasOwn(schema.shape, key)) entries.delete(key);
   else entries.set(key, { value, where });
+}
+
+/** `model_config.key=value` changes one key of the mapping. */
+function applyInner(entries: Map<string, Entry>, key: string, value: unknown, where: string): void {
+  const { value: mapping, inner } = entries.get(MODEL_CONFIG) ?? { value: {}, inner: undefined };
+  if (typeof mapping !== 'object' || mapping === null || Array.isArray(mapping)) return;
+  const { [key]: _, ...others } = mapping as Record<string, unknown>;
+  entries.set(MODEL_CONFIG, {
+    value: value === null ? others : { ...others, [key]: value },
+    where: entries.get(MODEL_CONFIG)?.where ?? where,
+    inner: new Map([...(inner ?? []), [key, where]]),
+  });
 }
 
 function plain(document: Document, where: string): unknown {
@@ -157,7 +193,7 @@ function plain(document: Document, where: string): unknown {
   }
 }
 
-function pathFault(path: string, kind: 'file' | 'directory'): string | undefined {
+export function pathFault(path: string, kind: 'file' | 'directory'): string | undefined {
   const found = statSync(path, { throwIfNoEntry: false });
   // Whoever knows Hugging Face expects the name of a model on its hub to work.
   if (found === undefined) {
@@ -166,12 +202,22 @@ function pathFault(path: string, kind: 'file' | 'directory'): string | undefined
       : `no such file: ${path}`;
   }
   if (kind === 'file' && found.isDirectory()) return `expected a file, but this is a directory: ${path}`;
+  if (kind === 'file' && !found.isFile()) return `expected a regular file, which can be read twice: ${path}`;
   if (kind === 'directory' && !found.isDirectory())
     return `expected a directory, but this is a file: ${path}`;
   return undefined;
 }
 
+/** Whether two paths lead to one file or directory, through links too. */
+function isSameFile(a: string, b: string): boolean {
+  const [first, second] = [a, b].map((path) => statSync(path, { throwIfNoEntry: false }));
+  if (first === undefined || second === undefined) return resolve(a) === resolve(b);
+  return first.dev === second.dev && first.ino === second.ino;
+}
+
 function shown(value: unknown): string {
   const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
-  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
+  if (text.length > 60) return `${text.slice(0, 57)}...`;
+  const isQuotedNumber = typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value));
+  return isQuotedNumber ? `${text}, a text (leave out the quotes)` : text;
 }

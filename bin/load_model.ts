@@ -4,6 +4,8 @@ import { addon } from '../engine/backend/addon.js';
 import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/backend/threads.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { loadModel } from '../engine/model/load.js';
+import { UserError } from '../errors.js';
+import { pathFault } from './config.js';
 
 /** The options of every command that runs a saved model. */
 export interface ModelOptions {
@@ -21,6 +23,12 @@ export function addModelOptions(command: Command): Command {
       'threads to compute with (default: TSTRAIN_NUM_THREADS, or the physical cores)',
       numberOption(THREAD_COUNT, isThreadCount),
     );
+}
+
+/** @throws UserError unless --model names a directory */
+export function checkModelDirectory({ model }: ModelOptions): void {
+  const fault = pathFault(model, 'directory');
+  if (fault !== undefined) throw new UserError(`--model: ${fault}`);
 }
 
 /** Loads the model that the options name; what is odd about it goes to `stderr`. */

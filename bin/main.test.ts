@@ -39,10 +39,11 @@ describe('tstrain', () => {
 
   it.each([
     [[], 'Usage: tstrain --config FILE'],
-    [['doktor'], "error: unknown command 'doktor'; did you mean doctor?"],
-    [['--confg', 'a.yaml'], "error: unknown option '--confg'"],
-    [['tokenize'], "error: required option '--tokenizer <dir>' not specified"],
-    [['doctor', 'extra'], 'error: too many arguments'],
+    [['doktor'], "tstrain: unknown command 'doktor'; did you mean doctor?"],
+    [['train'], 'tstrain: training has no command of its own: tstrain --config FILE'],
+    [['--confg', 'a.yaml'], "tstrain: unknown option '--confg' (Did you mean --config?)\n"],
+    [['tokenize'], "tstrain: required option '--tokenizer <dir>' not specified"],
+    [['doctor', 'extra'], 'tstrain: too many arguments'],
   ])('status 2 and the reason on standard error: %j', async (argv, text) => {
     const { status, stdout, stderr } = await run(...argv);
     expect(status).toBe(2);

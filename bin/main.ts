@@ -55,6 +55,15 @@ async function program(argv: readonly string[]): Promise<Command> {
     .enablePositionalOptions()
     .helpCommand(false)
     .exitOverride()
+    .configureOutput({
+      outputError: (text, write) =>
+        write(
+          `${text
+            .trim()
+            .replace(/^error: /, 'tstrain: ')
+            .replaceAll(/\s*\n\s*/g, ' ')}\n`,
+        ),
+    })
     .action(train);
   for (const [name, { summary, load }] of Object.entries(commands)) {
     const command = argv.includes(name) ? await load() : new Command(name);
@@ -66,6 +75,7 @@ async function program(argv: readonly string[]): Promise<Command> {
 
 async function train(options: TrainOptions, command: Command): Promise<void> {
   const [word] = command.args;
+  if (word === 'train') command.error('error: training has no command of its own: tstrain --config FILE');
   if (word !== undefined)
     command.error(`error: unknown command '${word}'; did you mean ${nearest(word, Object.keys(commands))}?`);
   if (options.config === undefined) command.help({ error: true });
@@ -99,7 +109,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     // Commander has printed its message, or the help that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     const { message, stack } = error as Error;
-    console.error(`tstrain: ${trace ? stack : message}`);
+    // One line, whatever a library wrote into its message.
+    console.error(`tstrain: ${trace ? stack : message.replaceAll(/\s*\n\s*/g, ' ')}`);
     if (!trace && !(error instanceof UserError))
       console.error('tstrain: this is unexpected; the same command with --trace shows where it comes from');
     return 1;

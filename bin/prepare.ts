@@ -5,7 +5,6 @@ import type { Precision } from '../engine/model/parameters.js';
 import type { AdamWOptions } from '../engine/optim/adamw.js';
 import { warmupStepsOf } from '../engine/optim/schedule.js';
 import type { TrainingOptions } from '../engine/train/loop.js';
-import { UserError } from '../errors.js';
 import type { RunConfig } from './config.js';
 
 /** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
@@ -26,10 +25,6 @@ export async function prepareRun(
   config: RunConfig,
   say: (line: string) => void,
 ): Promise<PreparedRun> {
-  if (config.device === 'cuda')
-    throw new UserError(
-      `${file}: device: cuda is not in this version; cpu (or auto, which means cpu here) is`,
-    );
   const model =
     config.model_config !== undefined
       ? parseLlamaConfig(config.model_config, `${file}: model_config`)
@@ -48,6 +43,11 @@ export async function prepareRun(
     return dataset;
   };
   const dataset = await load(config.data_path);
+  const longest = dataset.lengths.reduce((most, n) => Math.max(most, n), 0);
+  if (longest > model.maxPositionEmbeddings)
+    say(
+      `warning: the longest row has ${longest} tokens, more than max_position_embeddings (${model.maxPositionEmbeddings})`,
+    );
   const evalDataset = config.eval_strategy === 'no' ? undefined : await load(config.eval_data_path!);
 
   const schedule = scheduleOf(config, dataset.lengths);

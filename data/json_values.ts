@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { constants, createReadStream } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
 import { UserError } from '../errors.js';
 
 /** One parsed value of a data file and where it stands. Rows count from 0, lines from 1. */
@@ -70,6 +70,7 @@ export async function* readJsonValues(path: string): AsyncGenerator<JsonValue[]>
 async function fileSize(path: string): Promise<number> {
   try {
     const stats = await stat(path);
+    await access(path, constants.R_OK);
     if (stats.isDirectory())
       throw new UserError(`Data file ${path} is a directory: name a .json or .jsonl file.`);
     return stats.size;

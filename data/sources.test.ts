@@ -47,8 +47,8 @@ describe('Alpaca rows', () => {
       'DIR/rows.jsonl, line 2 (row 1): key "output" is missing; the row has "instruction", "response".',
     );
     expect(await failure(good, { output: 'a' })).toContain('key "instruction" is missing');
-    expect(await failure({ ...good, input: null })).toBe(
-      'DIR/rows.jsonl, line 1 (row 0): key "input" must be a string, not null.',
+    expect(await failure({ ...good, output: null })).toBe(
+      'DIR/rows.jsonl, line 1 (row 0): key "output" must be a string, not null.',
     );
     expect(await failure({ ...good, output: 42 })).toContain(
       'key "output" must be a string, not the number 42.',

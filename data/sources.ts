@@ -69,7 +69,8 @@ function alpacaRow(path: string, value: JsonValue): AlpacaRow {
   };
   return {
     instruction: text('instruction'),
-    input: row.input === undefined ? '' : text('input'),
+    // Tables exported as JSON say null for "none".
+    input: row.input === undefined || row.input === null ? '' : text('input'),
     output: text('output'),
   };
 }

@@ -20,7 +20,7 @@ beforeAll(async () => {
   const rows = Array.from({ length: 3000 }, (_, i) => ({
     instruction: `Write row ${i}.`,
     output: `${i} `.repeat(20 + ((i * 7919) % 131)),
-    comment: 'x'.repeat(2000),
+    comment: 'x'.repeat(5000),
   }));
   writeFileSync(path, JSON.stringify([...rows, { instruction: 'x', output: ' ' }]));
   await build({

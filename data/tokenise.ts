@@ -26,8 +26,8 @@ type Encode = (batch: RowBatch) => EncodedRows | Promise<EncodedRows>;
 // there, and rows are encoded in this thread by the same function; `threads` in the result says which it was.
 const WORKER = fileURLToPath(new URL('./encode_worker.js', import.meta.url));
 // A thread takes about a second of work to load its tokenizer and to learn the common words; less text than this is
-// encoded sooner without.
-const MIN_WORKER_BYTES = 4 * 2 ** 20;
+// encoded sooner without (a thread encodes some 8 MB a second).
+const MIN_WORKER_BYTES = 12 * 2 ** 20;
 
 /**
  * Encodes all rows of a data file. Pre-tokenised rows and small files are encoded in this thread, others by

@@ -10,7 +10,12 @@ const root = join(import.meta.dirname, '..');
  * and need no dist/. It lies within the project, where its package.json, addon and dependencies are found.
  */
 export class Cli {
-  private constructor(private readonly directory: string) {}
+  /** What to run with Node. */
+  readonly file: string;
+
+  private constructor(private readonly directory: string) {
+    this.file = join(directory, 'tstrain.mjs');
+  }
 
   static async compile(): Promise<Cli> {
     mkdirSync(join(root, 'build'), { recursive: true });
@@ -32,7 +37,7 @@ export class Cli {
   start(cwd: string, args: readonly string[]): CliRun {
     const env = { ...process.env, XDG_CACHE_HOME: join(cwd, '.cache'), TSTRAIN_NUM_THREADS: '' };
     return new CliRun(
-      spawn(process.execPath, [join(this.directory, 'tstrain.mjs'), ...args], {
+      spawn(process.execPath, [this.file, ...args], {
         cwd,
         env,
         stdio: ['ignore', 'pipe', 'pipe'],

@@ -71,8 +71,8 @@ describeShared('stories260K', ['models/stories260K-hf', 'goldens/stories260K'], 
     expect(Math.max(...differences)).toBeLessThanOrEqual(TOLERANCE);
   });
 
-  it.each(continuations)('greedy continuation of "$prompt"', ({ prompt_ids, ids }) => {
-    expect(generate(model, prompt_ids, { maxNewTokens: ids.length }).ids).toEqual(ids);
+  it.each(continuations)('greedy continuation of "$prompt"', async ({ prompt_ids, ids }) => {
+    expect((await generate(model, prompt_ids, { maxNewTokens: ids.length })).ids).toEqual(ids);
   });
 
   it.each(continuations)('tstrain generate --prompt "$prompt"', async ({ prompt, prompt_ids, ids, text }) => {

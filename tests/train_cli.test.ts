@@ -1,5 +1,15 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+} from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -140,7 +150,7 @@ describe('a whole run', () => {
       'manifest.json',
       'metrics.jsonl',
       'model.safetensors',
-      'run.yaml',
+      'resolved_config.yaml',
     ]);
     for (const name of checkpoints())
       expect(await verifyCheckpoint(directory.at('out', name))).toBeUndefined();
@@ -148,10 +158,16 @@ describe('a whole run', () => {
   });
 
   it('saves settings that make the same run again', async () => {
-    expect(loadConfig(directory.at('out/run.yaml'), [], { checkPaths: false })).toEqual(
+    expect(loadConfig(directory.at('out/resolved_config.yaml'), [], { checkPaths: false })).toEqual(
       loadConfig(directory.at('run.yaml'), [], { checkPaths: false }),
     );
-    const again = await cli.run(directory.path, '--config', 'out/run.yaml', '--set', 'output_dir=again');
+    const again = await cli.run(
+      directory.path,
+      '--config',
+      'out/resolved_config.yaml',
+      '--set',
+      'output_dir=again',
+    );
     expect(again).toMatchObject(DONE);
     expect(directory.bytes('again/model.safetensors').equals(directory.bytes('out/model.safetensors'))).toBe(
       true,
@@ -201,7 +217,7 @@ describe('tstrain --config', () => {
     const set = ['--set', 'max_steps=2', '--set', 'output_dir=other', '--set', 'seed=7'];
     expect(await train(...set)).toMatchObject(DONE);
     expect(directory.metrics('other').map(({ step }) => step)).toEqual([1, 2]);
-    expect(directory.text('other/run.yaml')).toMatch(/^seed: 7$/m);
+    expect(directory.text('other/resolved_config.yaml')).toMatch(/^seed: 7$/m);
     expect(existsSync(directory.at('out'))).toBe(false);
   });
 
@@ -264,13 +280,13 @@ describe('tstrain --config', () => {
         '--resume with nothing there',
         none,
         ['--resume'],
-        'out: there is no whole checkpoint to resume from; start without --resume',
+        'output_dir out: no such directory; there is nothing to resume',
       ],
       [
         'a device that this version has not',
         none,
         ['--set', 'device=cuda'],
-        'run.yaml: device: cuda is not in this version; cpu (or auto, which means cpu here) is',
+        '--set device=cuda: device: cuda is not in this version; cpu (or auto, which means cpu here) is',
       ],
     ])('%s', async (_, prepare, args, text) => {
       directory.writeConfig();
@@ -322,8 +338,7 @@ describe('tstrain --config', () => {
       ],
       [
         [`model_config=${JSON.stringify({ ...TINY, rms_norm_eps: 1e-5 })}`],
-        "--resume: the model's config differs from that of out/checkpoint-4; set model_name_or_path or model_config " +
-          'back, or start a new run in another output_dir',
+        changed("the model's rms_norm_eps", 0.00001, 0.000001),
       ],
       [
         ['data_path=other.jsonl'],
@@ -335,6 +350,88 @@ describe('tstrain --config', () => {
     for (const [set, text] of cases)
       expect(await train('--resume', ...set.flatMap((s) => ['--set', s]))).toMatchObject(fault(text));
     expect(snapshot()).toEqual({ ...before, 'other.jsonl': expect.anything() });
+  });
+
+  it('refuses an output_dir that holds a model, whoever made it', async () => {
+    directory.writeConfig({ max_steps: 2 });
+    expect(await train()).toMatchObject(DONE);
+    const before = snapshot();
+    const text = (path: string) =>
+      `${path}: output_dir already holds a model, which this run would replace; choose another output_dir, or delete ` +
+      'it first';
+    expect(await train('--set', 'seed=3')).toMatchObject(fault(text('out')));
+    symlinkSync('out', directory.at('link'));
+    const tune = ['--set', 'model_config=null', '--set', 'model_name_or_path=out'];
+    expect(await train(...tune, '--set', 'output_dir=link')).toMatchObject(
+      fault(
+        '--set output_dir=link: output_dir: must not be model_name_or_path: the run would overwrite the model it ' +
+          'starts from',
+      ),
+    );
+    expect(snapshot()).toEqual(before);
+  });
+
+  it('leaves a config that lies in its own output_dir as it is', async () => {
+    directory.writeConfig({ max_steps: 1, output_dir: '.' });
+    const text = directory.text('run.yaml');
+    expect(await train()).toMatchObject(DONE);
+    expect(directory.text('run.yaml')).toBe(text);
+    expect(directory.list()).toContain('resolved_config.yaml');
+  });
+
+  it('refuses to go on with a run that is to end before, and goes on with the newest checkpoint that it can', async () => {
+    directory.writeConfig({ max_steps: 6, save_strategy: 'steps', save_steps: 2 });
+    expect(await train()).toMatchObject(DONE);
+    expect(await train('--resume', '--set', 'max_steps=4')).toMatchObject(
+      fault(
+        '--resume: out/checkpoint-6 has done 6 steps, and max_steps makes 4 in all; raise it, or start a new run in ' +
+          'another output_dir',
+      ),
+    );
+    const model = directory.bytes('out/model.safetensors');
+    directory.write('out/checkpoint-6/manifest.json', '{"files": []}');
+    renameSync(directory.at('out/checkpoint-4'), directory.at('out/checkpoint-5'));
+    const { status, stdout } = await train('--resume');
+    expect(status).toBe(0);
+    expect(stdout).toContain('out/checkpoint-6 is skipped: manifest.json does not list config.json\n');
+    expect(stdout).toContain('out/checkpoint-5 is skipped: trainer_state.json is of step 4\n');
+    expect(stdout).toContain('\nresuming after step 2 of 6 from out/checkpoint-2\n');
+    expect(directory.bytes('out/model.safetensors').equals(model)).toBe(true);
+  });
+
+  it('goes on when nobody reads its output any more, and says when its output cannot be written', async () => {
+    directory.writeConfig({ max_steps: 40 });
+    const run = cli.start(directory.path, ['--config', 'run.yaml']);
+    await run.printed(/step 1\//);
+    run.child.stdout!.destroy();
+    expect(await run.ended).toMatchObject({ status: 0, stderr: '' });
+    expect(directory.metrics()).toHaveLength(40);
+
+    const full = openSync('/dev/full', 'w');
+    const plan = spawnSync(process.execPath, [cli.file, 'plan', '--config', 'run.yaml'], {
+      cwd: directory.path,
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    });
+    closeSync(full);
+    expect(plan).toMatchObject({
+      status: 1,
+      stderr: 'tstrain: standard output: the disk is full; nothing more was written\n',
+    });
+  });
+
+  it('says in one line why an output_dir cannot be used, and makes none for a run that does not start', async () => {
+    directory.writeConfig({ max_steps: 1 });
+    directory.write('taken', '');
+    expect(await train('--set', 'output_dir=taken')).toMatchObject(
+      fault('output_dir taken: something else of this name is there; choose another, or mend that'),
+    );
+    expect(await train('--set', 'output_dir=taken/out')).toMatchObject(
+      fault('output_dir taken/out: a part of the path is not a directory; choose another, or mend that'),
+    );
+    directory.write('rows.jsonl', '');
+    expect(await train('--set', 'output_dir=a/b')).toMatchObject({ status: 1, stdout: '' });
+    expect(directory.list()).not.toContain('a');
   });
 
   it('resumes with other settings where that is still the same run, and says what changed', async () => {
@@ -394,16 +491,19 @@ describe('tstrain --config', () => {
       return run;
     };
 
-    it.each(['SIGINT', 'SIGTERM'] as const)(
+    it.each([
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const)(
       '(%s) finishes the step, saves and says how to go on; the end is the same',
-      async (signal) => {
+      async (signal, expected) => {
         directory.writeConfig({ max_steps: 600, logging_steps: 7 });
         expect(await train('--set', 'output_dir=whole')).toMatchObject(DONE);
         const run = await start();
         await run.printed(/step 70\//);
         run.signal(signal);
         const { status, stdout, stderr } = await run.ended;
-        expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
+        expect({ status, stderr }).toEqual({ status: expected, stderr: '' });
         expect(stdout).toContain('\nfinishing this step, then saving; once more stops at once\n');
         const [, step, command] = /\nstopped after step (\d+); go on with: tstrain (.*)\n$/.exec(stdout)!;
         expect(Number(step)).toBeGreaterThanOrEqual(70);
@@ -417,6 +517,15 @@ describe('tstrain --config', () => {
         expect(directory.untimedMetrics()).toBe(directory.untimedMetrics('whole'));
       },
     );
+
+    it('goes on when the terminal of a run whose output is a pipe ends, as nohup wants it', async () => {
+      directory.writeConfig({ max_steps: 100 });
+      const run = await start();
+      await run.printed(/step 5\//);
+      run.signal('SIGHUP');
+      expect(await run.ended).toMatchObject(DONE);
+      expect(directory.metrics()).toHaveLength(100);
+    });
 
     it('twice stops within the step, without saving', async () => {
       // One step of thousands of micro-batches: it takes seconds.
@@ -432,9 +541,9 @@ describe('tstrain --config', () => {
       run.signal('SIGINT');
       const { status, stdout, stderr } = await run.ended;
       expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
-      expect(stdout).toContain('\nstopping at once; the work since the last checkpoint is lost\n');
+      expect(stdout).toContain('\nstopping at once\n');
       expect(stdout).toMatch(/\nstopped in the first step, without saving\n$/);
-      expect(directory.list('out')).toEqual(['run.yaml']);
+      expect(directory.list('out')).toEqual(['resolved_config.yaml']);
     });
 
     it('twice stops within an evaluation', async () => {
@@ -452,7 +561,7 @@ describe('tstrain --config', () => {
       const { status, stdout } = await run.ended;
       expect(status).toBe(130);
       expect(stdout).toMatch(/\nstopped after step 1, without saving\n$/);
-      expect(directory.list('out')).toEqual(['metrics.jsonl', 'run.yaml']);
+      expect(directory.list('out')).toEqual(['metrics.jsonl', 'resolved_config.yaml']);
       expect(directory.metrics()).toEqual([expect.not.objectContaining({ eval_loss: expect.anything() })]);
     });
 
@@ -485,6 +594,17 @@ describe('tstrain --config', () => {
       expect(await verifyCheckpoint(directory.at('out/checkpoint-1'))).toBeUndefined();
       expect(directory.metrics().map(({ step }) => step)).toEqual([1]);
       expect(existsSync(directory.at('out/model.safetensors'))).toBe(false);
+    });
+
+    it('are not saved when an update makes them', async () => {
+      directory.writeConfig({ max_steps: 1, learning_rate: 1e39, lr_scheduler_type: 'constant' });
+      expect(await train()).toMatchObject({
+        status: 1,
+        stderr:
+          'tstrain: step 1: the weights are no longer finite numbers, so they are not saved; checkpoints saved ' +
+          'earlier are whole. A lower learning_rate or a longer warm-up is where to start\n',
+      });
+      expect(directory.list('out')).toEqual(['metrics.jsonl', 'resolved_config.yaml']);
     });
 
     it('name the rows of the micro-batch that has them', async () => {
@@ -528,7 +648,7 @@ describe('tstrain --config', () => {
         status: 1,
         stderr: expect.stringMatching(/^tstrain: step 1: the loss is NaN; .*\(rows 2, 3\)\. .*\n$/),
       });
-      expect(directory.list('out')).toEqual(['run.yaml']);
+      expect(directory.list('out')).toEqual(['resolved_config.yaml']);
     });
   });
 });

@@ -4,12 +4,18 @@ import type { Writable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { z } from 'zod';
 import { formatPrompt } from '../../data/prompt.js';
-import { generate } from '../../engine/generate/generate.js';
+import { checkPrompt, generate } from '../../engine/generate/generate.js';
 import type { Sampling } from '../../engine/generate/sampling.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
 import { UserError } from '../../errors.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
-import { addModelOptions, type ModelOptions, numberOption, openModel } from '../load_model.js';
+import {
+  addModelOptions,
+  checkModelDirectory,
+  type ModelOptions,
+  numberOption,
+  openModel,
+} from '../load_model.js';
 
 interface Options extends ModelOptions {
   instruction?: string;
@@ -65,7 +71,7 @@ export function generateCommand({
     .option(
       '--repetition-penalty <r>',
       'above 1: tokens that are there already become less probable',
-      numberOption('a number greater than 0', (x) => x > 0 && x < Number.POSITIVE_INFINITY),
+      numberOption('a number from 0.001 to 1000', (x) => x >= 0.001 && x <= 1000),
     )
     .option('--seed <s>', 'another seed, another sample', notNegative, 0)
     .option('--json', 'only one last line: {"ids": [new ids], "text": "prompt and continuation"}')
@@ -79,6 +85,7 @@ export function generateCommand({
 }
 
 async function run(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
+  checkModelDirectory(options);
   // Ids can be continued without a tokenizer; then there is no text to show.
   const needed = options.ids === undefined || existsSync(join(options.model, 'tokenizer.json'));
   const tokenizer = needed ? await loadTokenizer(options.model) : undefined;
@@ -98,8 +105,9 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
   checkLength();
   try {
     const show = options.json ? () => {} : (text: string) => void stdout.write(text);
+    checkPrompt(promptIds, config.vocabSize);
     for (const id of promptIds) stream?.push(id);
-    const { ids } = generate(model, promptIds, {
+    const { ids } = await generate(model, promptIds, {
       maxNewTokens: options.maxNewTokens,
       eosTokenIds: eosTokenIds(options.model, config, tokenizer),
       sampling: samplingOf(options),

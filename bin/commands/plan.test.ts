@@ -95,7 +95,11 @@ describe('tstrain plan --json', () => {
         fill_rate: null,
       },
       tokens: { total: 240, labelled: 200, per_step: 40 },
-      disk: { checkpoint: 12 * parameters, final_model: 4 * parameters, most: 28 * parameters },
+      disk: {
+        checkpoint: 12 * parameters,
+        final_model: 4 * parameters,
+        most: 28 * parameters + 12 * parameters,
+      },
       data: {
         rows: 10,
         examples: 10,
@@ -204,20 +208,30 @@ describe('a run that is too large', () => {
   it('needs room on the disk for its checkpoints, one aside, and the final model', async () => {
     const run = await prepared;
     const weights = 4 * (1280 + 2 * (4096 + 4608 + 64) + 32);
-    const most = (saveEvery: number | 'epoch' | 'no', limit?: number) =>
+    const most = (
+      saveEvery: number | 'epoch' | 'no',
+      limit?: number,
+      there?: Parameters<typeof diskUse>[1],
+    ) =>
       diskUse(
         {
           ...run,
           config: { ...run.config, save_total_limit: limit },
           training: { ...run.training, saveEvery },
         },
-        6,
+        there,
       ).most / weights;
-    expect(most('no')).toBe(1);
-    expect(most('epoch')).toBe(1 + 3 * 2);
-    expect(most(1)).toBe(1 + 3 * 6);
+    // One is what Ctrl-C writes.
+    expect(most('no')).toBe(1 + 3);
+    expect(most('epoch')).toBe(1 + 3 * (2 + 1));
+    expect(most(1)).toBe(1 + 3 * (6 + 1));
     expect(most(1, 2)).toBe(1 + 3 * 3);
-    expect(most(4)).toBe(1 + 3 * 1);
+    expect(most(4)).toBe(1 + 3 * (1 + 1));
+    // A resumed run's checkpoints are on the disk already.
+    const there = { firstStep: 3, checkpoints: 2, holdsModel: false };
+    expect(most(1, 2, there)).toBe(1 + 3 * 1);
+    expect(most(2, undefined, there)).toBe(1 + 3 * (2 + 1));
+    expect(most(1, 2, { ...there, checkpoints: 3, holdsModel: true })).toBe(0);
   });
 });
 

@@ -39,18 +39,18 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
 
   const untrained = new Parameters(parseLlamaConfig(config.model_config, CONFIG), 'cpu', 'fp32');
   untrained.initialize(config.seed);
-  const before = askAll(new LlamaForCausalLM(untrained), tokenizer, heldOut);
+  const before = await askAll(new LlamaForCausalLM(untrained), tokenizer, heldOut);
   print(`before training: ${percent(before)} of ${heldOut.length} held-out instructions answered exactly\n`);
 
-  // A quickstart that was interrupted has saved, and goes on where it stopped.
+  // A quickstart that was interrupted has saved, and goes on where it stopped; one that was finished starts anew.
   const resume = listCheckpoints(config.output_dir).length > 0;
-  const status = await trainCommand({ config: CONFIG, resume, set: [] });
+  if (!resume) await rm(config.output_dir, { recursive: true, force: true });
+  const status = await trainCommand({ config: CONFIG, resume, set: [], again: 'npm start' });
   if (status !== 0) return status;
-  // It is done: the next quickstart starts anew.
   for (const { path } of listCheckpoints(config.output_dir)) await rm(path, { recursive: true });
 
   const { model } = await loadModel(config.output_dir);
-  const answers = askAll(model, tokenizer, heldOut);
+  const answers = await askAll(model, tokenizer, heldOut);
   print('\nheld-out instructions answered exactly:');
   const skills = [...new Set(heldOut.map((row) => row.skill))];
   for (const skill of skills) {
@@ -73,14 +73,22 @@ interface Answer {
 }
 
 /** The model's greedy answer to each row; disposes the model. */
-function askAll(model: LlamaForCausalLM, tokenizer: Tokenizer, rows: readonly HeldOutRow[]): Answer[] {
+async function askAll(
+  model: LlamaForCausalLM,
+  tokenizer: Tokenizer,
+  rows: readonly HeldOutRow[],
+): Promise<Answer[]> {
   const longest = Math.max(...rows.map((row) => tokenizer.encode(row.output).length));
-  const answers = rows.map((row) => {
+  const answers: Answer[] = [];
+  for (const row of rows) {
     const prompt = [tokenizer.bosId!, ...tokenizer.encode(formatPrompt(row))];
     // Room for the end of a text and one token more: one that does not end is not an exact answer.
-    const { ids } = generate(model, prompt, { maxNewTokens: longest + 2, eosTokenIds: [tokenizer.eosId!] });
-    return { row, text: tokenizer.decode(ids, { skipSpecial: true }) };
-  });
+    const { ids } = await generate(model, prompt, {
+      maxNewTokens: longest + 2,
+      eosTokenIds: [tokenizer.eosId!],
+    });
+    answers.push({ row, text: tokenizer.decode(ids, { skipSpecial: true }) });
+  }
   model.dispose();
   return answers;
 }

@@ -8,7 +8,7 @@ import { checkVocabulary } from '../../data/vocabulary.js';
 import type { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { UserError } from '../../errors.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
-import { addModelOptions, type ModelOptions, openModel } from '../load_model.js';
+import { addModelOptions, checkModelDirectory, type ModelOptions, openModel } from '../load_model.js';
 
 interface Options extends ModelOptions {
   data: string;
@@ -43,6 +43,7 @@ export function scoreCommand({ stdout, stderr }: { stdout: Writable; stderr: Wri
 }
 
 async function run(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
+  checkModelDirectory(options);
   const form = await detectForm(options.data);
   const tokenizer = form === 'alpaca' ? await loadTokenizer(options.model) : undefined;
   const model = await openModel(options, stderr);

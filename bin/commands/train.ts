@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { loadConfig } from '../config.js';
 import { runTraining } from '../train/run.js';
 
@@ -5,29 +6,37 @@ export interface TrainRequest {
   config: string;
   resume: boolean;
   set: readonly string[];
+  /** What to type to go on with a run that was stopped; default: this very command with --resume. */
+  again?: string;
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM) finishes the step and saves; a second one, or one before the
- * first step, stops at once, that is at the next micro-batch. A stopped run exits with 130, as a shell expects of an
- * interrupted command.
+ * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM, or the end of the terminal) finishes the step and saves; a
+ * second one, or one before the first step, stops at once, that is at the next micro-batch. A run whose output goes
+ * into a file or a pipe goes on when the terminal ends, as nohup wants it (Node hides from it whether there was a
+ * nohup), and also when nobody reads the pipe any more: metrics.jsonl is its record.
+ *
+ * @returns the exit status; of a stopped run 128 and the number of the signal, as of a command that it has ended
  */
-export async function trainCommand({ config: file, resume, set }: TrainRequest): Promise<number> {
+export async function trainCommand({ config: file, resume, set, again }: TrainRequest): Promise<number> {
   const config = loadConfig(file, set);
   const screen = process.stdout;
+  let say: ((line: string) => void) | undefined;
   let stop: 'after_step' | 'now' | undefined;
-  let training = false;
-  const onSignal = () => {
+  let status = 0;
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (signal === 'SIGHUP' && !screen.isTTY) return;
+    status = 128 + constants.signals[signal];
     // Reading data is left at any point: only a step has something to finish.
-    if (!training) process.exit(130);
+    if (say === undefined) process.exit(status);
     stop = stop === undefined ? 'after_step' : 'now';
-    screen.write(
-      stop === 'now'
-        ? '\nstopping at once; the work since the last checkpoint is lost\n'
-        : '\nfinishing this step, then saving; once more stops at once\n',
-    );
+    say(stop === 'now' ? 'stopping at once' : 'finishing this step, then saving; once more stops at once');
   };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  for (const stream of [process.stdout, process.stderr])
+    stream.removeAllListeners('error').on('error', () => {});
   try {
     const { end, step } = await runTraining({
       file,
@@ -35,20 +44,21 @@ export async function trainCommand({ config: file, resume, set }: TrainRequest):
       resume,
       screen,
       stopRequested: () => stop,
-      onTraining: () => {
-        training = true;
+      onTraining: (line) => {
+        say = line;
       },
     });
     if (end === 'finished') return 0;
     const settings = set.map((s) => ` --set ${quoted(s)}`).join('');
+    const command = again ?? `tstrain --config ${quoted(file)}${settings} --resume`;
     screen.write(
       end === 'stopped_and_saved'
-        ? `stopped after step ${step}; go on with: tstrain --config ${quoted(file)}${settings} --resume\n`
+        ? `stopped after step ${step}; go on with: ${command}\n`
         : `stopped ${step === 0 ? 'in the first step' : `after step ${step}`}, without saving\n`,
     );
-    return 130;
+    return status;
   } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    for (const signal of SIGNALS) process.off(signal, onSignal);
   }
 }
 

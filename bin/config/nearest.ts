@@ -1,8 +1,26 @@
-/** The name with the fewest letters to insert, delete or exchange (Levenshtein 1966); the first of several. */
+/**
+ * The name that is most likely meant: the one whose initials the word is (lr: learning_rate), the shortest that holds
+ * it (epochs: num_train_epochs), else the one with the fewest letters to insert, delete or exchange (Levenshtein 1966).
+ * Upper case, - and _ make no difference.
+ */
 export function nearest(word: string, names: readonly string[]): string {
-  let best = names[0];
-  for (const name of names) if (editDistance(word, name) < editDistance(word, best)) best = name;
+  const plain = (text: string) => text.toLowerCase().replaceAll(/[-_ ]/g, '');
+  const wanted = plain(word);
+  const abbreviated = names.find((name) => name.includes('_') && initials(name) === wanted);
+  if (abbreviated !== undefined) return abbreviated;
+  const holding = names.filter((name) => wanted.length >= 5 && plain(name).includes(wanted));
+  const candidates = holding.length > 0 ? holding : names;
+  let best = candidates[0];
+  for (const name of candidates)
+    if (editDistance(wanted, plain(name)) < editDistance(wanted, plain(best))) best = name;
   return best;
+}
+
+function initials(name: string): string {
+  return name
+    .split('_')
+    .map((part) => part[0])
+    .join('');
 }
 
 function editDistance(a: string, b: string): number {

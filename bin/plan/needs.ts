@@ -1,4 +1,3 @@
-import { measureRun } from '../../data/index.js';
 import { availableMemory, type Memory } from '../../engine/backend/memory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
@@ -20,11 +19,13 @@ export function planPrepared(prepared: PreparedRun): RunPlan {
 
 /**
  * A line for a run that takes more than the memory left: not a refusal, for there may be swap. It looks at the
- * micro-batch with the most tokens only, which takes no time and is off by some percent at most.
+ * first epoch's micro-batch with the most tokens only, which takes no time and is off by some percent.
  */
 export function memoryWarning(prepared: PreparedRun, memory: Memory = availableMemory()): string | undefined {
-  const { largest } = measureRun(prepared.schedule, prepared.dataset);
-  const { total } = plan(prepared, [batchSize(largest, prepared.dataset)], []).memory;
+  const { schedule, dataset } = prepared;
+  const sizes = schedule.epoch(0).microBatches.map((examples) => batchSize(examples, dataset));
+  const largest = sizes.reduce((most, size) => (size.tokens > most.tokens ? size : most));
+  const { total } = plan(prepared, [largest], []).memory;
   return total > memory.available ? tooLarge(total, memory) : undefined;
 }
 
@@ -46,18 +47,30 @@ export interface DiskUse {
   most: number;
 }
 
-/** What the `steps` steps still to do write into output_dir. */
+/**
+ * What a run writes into output_dir; of one that is resumed after `firstStep`, what comes on top of the checkpoints and
+ * the model that are there.
+ */
 export function diskUse(
   { model, config, training, schedule }: Pick<PreparedRun, 'model' | 'config' | 'training' | 'schedule'>,
-  steps: number,
+  { firstStep, checkpoints, holdsModel } = { firstStep: 0, checkpoints: 0, holdsModel: false },
 ): DiskUse {
   const weights = 4 * llamaLayout(model).parameters;
-  let checkpoints = 0;
-  if (training.saveEvery !== 'no') {
-    const saves = training.saveEvery === 'epoch' ? schedule.epochs : Math.floor(steps / training.saveEvery);
-    checkpoints = Math.min(saves, (config.save_total_limit ?? saves) + 1);
-  }
-  return { checkpoint: 3 * weights, finalModel: weights, most: weights * (1 + 3 * checkpoints) };
+  const left = schedule.totalSteps - firstStep;
+  const saves = {
+    no: () => 0,
+    epoch: () => Math.min(schedule.epochs, left),
+    steps: (every: number) => Math.floor(schedule.totalSteps / every) - Math.floor(firstStep / every),
+  };
+  const planned =
+    typeof training.saveEvery === 'number' ? saves.steps(training.saveEvery) : saves[training.saveEvery]();
+  // Ctrl-C writes one too. One more than stay is there while it is written.
+  const most = Math.min(checkpoints + planned + 1, (config.save_total_limit ?? Number.POSITIVE_INFINITY) + 1);
+  return {
+    checkpoint: 3 * weights,
+    finalModel: weights,
+    most: 3 * weights * Math.max(0, most - checkpoints) + (holdsModel ? 0 : weights),
+  };
 }
 
 function plan(

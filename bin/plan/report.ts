@@ -187,6 +187,6 @@ function dataReport({ report }: Dataset): DataReport {
 }
 
 function diskReport(prepared: PreparedRun): PlanReport['disk'] {
-  const { checkpoint, finalModel, most } = diskUse(prepared, prepared.schedule.totalSteps);
+  const { checkpoint, finalModel, most } = diskUse(prepared);
   return { checkpoint, final_model: finalModel, most };
 }

@@ -1,6 +1,5 @@
-import { newestWholeCheckpoint } from '../../engine/checkpoint/directory.js';
 import { toHfConfig } from '../../engine/model/config.js';
-import { readTrainerState, type TrainerState } from '../../engine/train/checkpoint.js';
+import { newestRunState, type RunState, type TrainerState } from '../../engine/train/checkpoint.js';
 import { UserError } from '../../errors.js';
 import type { RunConfig } from '../config.js';
 import type { PreparedRun } from '../prepare.js';
@@ -33,31 +32,26 @@ const REPORTED = [
   'warmup_steps',
 ] as const satisfies readonly (keyof RunConfig)[];
 
-export interface ResumePoint {
-  path: string;
-  state: TrainerState;
-}
-
 /** The newest whole checkpoint of a run; `say` hears which were skipped, and why. */
-export async function findResumePoint(outputDir: string, say: (line: string) => void): Promise<ResumePoint> {
-  const { checkpoint, skipped } = await newestWholeCheckpoint(outputDir);
+export async function findResumePoint(outputDir: string, say: (line: string) => void): Promise<RunState> {
+  const { found, skipped } = await newestRunState(outputDir);
   for (const { path, why } of skipped) say(`${path} is skipped: ${why}`);
-  if (!checkpoint)
+  if (!found)
     throw new UserError(
       `${outputDir}: there is no whole checkpoint to resume from; start without --resume` +
         (skipped.length > 0 ? ' in another output_dir' : ''),
     );
-  return { path: checkpoint.path, state: await readTrainerState(checkpoint.path) };
+  return found;
 }
 
 /**
  * Refuses a continuation that would be another run, naming the key, and tells what else is different.
  *
- * @throws UserError for changed data, model, batch, seed or precision
+ * @throws UserError for changed data, model, batch, seed or precision, and for a run that is to end before it goes on
  */
 export function checkResume(
-  { path, state }: ResumePoint,
-  { config, model, dataset }: PreparedRun,
+  { path, state }: RunState,
+  { config, model, dataset, schedule }: PreparedRun,
   machine: TrainerState['machine'],
   say: (line: string) => void,
 ): void {
@@ -68,15 +62,19 @@ export function checkResume(
     );
   for (const key of FIXED)
     if (config[key] !== state.config[key]) throw refuse(key, state.config[key], config[key]);
-  if (JSON.stringify(toHfConfig(model)) !== JSON.stringify(state.model))
-    throw new UserError(
-      `--resume: the model's config differs from that of ${path}; set model_name_or_path or model_config back, or ` +
-        'start a new run in another output_dir',
-    );
+  // What the config says of the model, not what else was in its file.
+  for (const [key, is] of Object.entries(toHfConfig({ ...model, raw: {} })))
+    if (JSON.stringify(is) !== JSON.stringify(state.model[key]))
+      throw refuse(`the model's ${key}`, state.model[key], is);
   if (dataset.hash !== state.data_hash)
     throw new UserError(
       `--resume: data_path ${config.data_path} no longer holds the rows that ${path} was trained on; ` +
         'put them back (the tokenizer counts too), or start a new run in another output_dir',
+    );
+  if (state.step > schedule.totalSteps)
+    throw new UserError(
+      `--resume: ${path} has done ${state.step} steps, and ${config.max_steps > 0 ? 'max_steps' : 'num_train_epochs'} ` +
+        `makes ${schedule.totalSteps} in all; raise it, or start a new run in another output_dir`,
     );
   for (const key of REPORTED)
     if (config[key] !== state.config[key])

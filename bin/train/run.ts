@@ -1,12 +1,14 @@
 import { existsSync } from 'node:fs';
-import { copyFile, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeMicroBatch } from '../../data/index.js';
 import { addon } from '../../engine/backend/addon.js';
 import { defaultThreads } from '../../engine/backend/threads.js';
 import {
   checkFreeDisk,
+  holdsModel,
   listCheckpoints,
+  ownCheckpoints,
   pruneCheckpoints,
   writeCheckpoint,
   writeFinalModel,
@@ -16,8 +18,14 @@ import { lockOutputDirectory } from '../../engine/checkpoint/lock.js';
 import { toHfConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';
+import { sumSquares } from '../../engine/ops/reduce.js';
 import { AdamW } from '../../engine/optim/adamw.js';
-import { readRunState, type TrainerState, writeRunState } from '../../engine/train/checkpoint.js';
+import {
+  type RunState,
+  readRunState,
+  type TrainerState,
+  writeRunState,
+} from '../../engine/train/checkpoint.js';
 import { evaluate, type TrainingEnd, type TrainingStep, train } from '../../engine/train/loop.js';
 import { appendMetrics, dropMetricsAfter, type LineSums } from '../../engine/train/metrics.js';
 import { UserError } from '../../errors.js';
@@ -28,7 +36,10 @@ import { version } from '../version.js';
 import { count, plural } from '../words.js';
 import { setInitialWeights } from './initial_weights.js';
 import { makeProgress } from './progress.js';
-import { checkResume, findResumePoint, type ResumePoint } from './resume.js';
+import { checkResume, findResumePoint } from './resume.js';
+
+/** The settings of a run with all defaults, saved beside what it makes; a name that nobody gives a config of theirs. */
+const RESOLVED_CONFIG = 'resolved_config.yaml';
 
 /** What a Hugging Face directory holds besides weights and config; copied where the run's tokenizer or model has it. */
 const COMPANIONS = [
@@ -49,8 +60,11 @@ export interface RunRequest {
   screen: { write(text: string): unknown; isTTY?: boolean; columns?: number };
   /** What the user has asked for by now. */
   stopRequested: () => 'after_step' | 'now' | undefined;
-  /** Called before the first step: until then there is no work that an interrupted run would lose. */
-  onTraining: () => void;
+  /**
+   * Called before the first step, with what writes a line to the screen from then on: until then there is no work that
+   * an interrupted run would lose.
+   */
+  onTraining: (say: (line: string) => void) => void;
 }
 
 /** One training run from its settings to its final model in `output_dir`. */
@@ -64,11 +78,18 @@ export async function runTraining({
 }: RunRequest): Promise<TrainingEnd> {
   const outputDir = config.output_dir;
   const print = (line: string) => screen.write(`${line}\n`);
+  if (resume && !existsSync(outputDir))
+    throw new UserError(`output_dir ${outputDir}: no such directory; there is nothing to resume`);
   const unlock = await lockOutputDirectory(outputDir);
   try {
     if (!resume && listCheckpoints(outputDir).length > 0)
       throw new UserError(
         `${outputDir}: output_dir already has checkpoints; --resume goes on from the newest, or choose another output_dir`,
+      );
+    if (!resume && holdsModel(outputDir))
+      throw new UserError(
+        `${outputDir}: output_dir already holds a model, which this run would replace; choose another output_dir, ` +
+          'or delete it first',
       );
     const from = resume ? await findResumePoint(outputDir, print) : undefined;
     // Sums are cut up by thread: a continuation uses as many as the run did unless told otherwise.
@@ -85,7 +106,7 @@ export async function runTraining({
 async function trainPrepared(
   prepared: PreparedRun,
   machine: TrainerState['machine'],
-  from: ResumePoint | undefined,
+  from: RunState | undefined,
   {
     screen,
     print,
@@ -97,7 +118,15 @@ async function trainPrepared(
   const outputDir = config.output_dir;
   const { totalSteps } = schedule;
   const firstStep = from?.state.step ?? 0;
-  checkFreeDisk(outputDir, diskUse(prepared, totalSteps - firstStep).most);
+  // A run that was killed between a save and the removal that follows it left one too many.
+  if (from && config.save_total_limit !== undefined)
+    await pruneCheckpoints(outputDir, config.save_total_limit, firstStep);
+  const there = {
+    firstStep,
+    checkpoints: ownCheckpoints(outputDir).length,
+    holdsModel: holdsModel(outputDir),
+  };
+  checkFreeDisk(outputDir, diskUse(prepared, there).most);
   const warning = memoryWarning(prepared);
   if (warning) print(warning);
 
@@ -113,7 +142,9 @@ async function trainPrepared(
     if (unused.length > 0) print(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
   }
   dropMetricsAfter(metricsFile, firstStep);
-  await writeFile(join(outputDir, 'run.yaml'), renderConfig(config));
+  const resolved = join(outputDir, RESOLVED_CONFIG);
+  await writeFile(`${resolved}.tmp`, renderConfig(config));
+  await rename(`${resolved}.tmp`, resolved);
 
   print(
     `${count(parameters.layout.parameters)} parameters in ${prepared.precision}, ` +
@@ -128,8 +159,17 @@ async function trainPrepared(
           `${config.packing ? 'packed rows' : 'examples'} into ${outputDir}`,
   );
 
+  const checkFinite = (step: number) => {
+    if (!Number.isFinite(sumSquares(parameters.master)))
+      throw new UserError(
+        `step ${step}: the weights are no longer finite numbers, so they are not saved; checkpoints saved earlier are ` +
+          'whole. A lower learning_rate or a longer warm-up is where to start',
+      );
+  };
+
   const progress = makeProgress(screen, totalSteps, firstStep);
   const save = async (step: number, sinceLine: LineSums) => {
+    checkFinite(step);
     const state: TrainerState = {
       version: 1,
       step,
@@ -149,7 +189,7 @@ async function trainPrepared(
     progress.say(`saved ${path}`);
   };
 
-  onTraining();
+  onTraining(progress.say);
   const end = await train({
     model,
     gradients,
@@ -170,6 +210,7 @@ async function trainPrepared(
   }).finally(progress.end);
 
   if (end.end === 'finished') {
+    checkFinite(end.step);
     await writeFinalModel(outputDir, async (directory) => {
       await copyCompanions(config, directory);
       return saveHfWeights(directory, prepared.model, parameters);
@@ -197,7 +238,8 @@ async function copyCompanions(config: RunConfig, directory: string): Promise<voi
   for (const name of COMPANIONS)
     for (const source of [config.tokenizer_name_or_path, config.model_name_or_path]) {
       if (source === undefined || !existsSync(join(source, name))) continue;
-      await copyFile(join(source, name), join(directory, name));
+      // Not copyFile: that of a read-only file could not be replaced later.
+      await writeFile(join(directory, name), await readFile(join(source, name)));
       break;
     }
 }

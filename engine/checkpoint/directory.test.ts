@@ -79,7 +79,7 @@ describe('writeCheckpoint', () => {
     const error = await writeCheckpoint(out, 7, failing).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(UserError);
     expect((error as Error).message).toBe(
-      `${out}/checkpoint-7: the disk is full; checkpoints saved earlier are whole`,
+      `${out}/checkpoint-7: the disk is full; it was not saved; checkpoints saved earlier are whole: mend that, then --resume`,
     );
     expect(readdirSync(out)).toEqual(['checkpoint-7']);
     expect(readFileSync(join(out, 'checkpoint-7/weights'), 'utf8')).toBe('1');
@@ -155,6 +155,14 @@ describe('leftovers of a killed process', () => {
     expect(readFileSync(join(out, 'checkpoint-3/a'), 'utf8')).toBe('new');
     expect(readFileSync(join(out, 'checkpoint-4/a'), 'utf8')).toBe('old');
   });
+});
+
+it('pruneCheckpoints leaves alone what others have named like a checkpoint', async () => {
+  for (const step of [4, 5, 6]) await writeCheckpoint(out, step, files({ a: 'x' }));
+  mkdirSync(join(out, 'checkpoint-2'));
+  writeFileSync(join(out, 'checkpoint-3'), 'a file');
+  await pruneCheckpoints(out, 1, 6);
+  expect(readdirSync(out).sort()).toEqual(['checkpoint-2', 'checkpoint-3', 'checkpoint-6']);
 });
 
 describe('writeFinalModel', () => {

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { UserError } from '../../errors.js';
+import { fileError, UserError } from '../../errors.js';
 import { digestOf, type FileDigest, sync, writeJson } from './synced_file.js';
 
 /**
@@ -85,11 +85,21 @@ export async function writeFinalModel(outputDir: string, write: FileWriter): Pro
   });
 }
 
+/** Whether output_dir itself holds a model: weights or a config.json. */
+export function holdsModel(outputDir: string): boolean {
+  if (!existsSync(outputDir)) return false;
+  return readdirSync(outputDir).some((name) => name === 'config.json' || WEIGHT_FILE.test(name));
+}
+
 /**
  * Compares a checkpoint with its manifest.
+ * @param required files that the manifest must list
  * @returns why it is not whole, or undefined when it is.
  */
-export async function verifyCheckpoint(directory: string): Promise<string | undefined> {
+export async function verifyCheckpoint(
+  directory: string,
+  required: readonly string[] = [],
+): Promise<string | undefined> {
   let text: string;
   try {
     text = await readFile(join(directory, MANIFEST), 'utf8');
@@ -102,33 +112,49 @@ export async function verifyCheckpoint(directory: string): Promise<string | unde
   } catch {
     return `${MANIFEST} cannot be understood`;
   }
+  const unlisted = required.find((name) => !manifest.files.some(({ file }) => file === name));
+  if (unlisted !== undefined) return `${MANIFEST} does not list ${unlisted}`;
   // Sizes cost nothing to compare, so they go before all checksums.
   for (const { file, bytes } of manifest.files) {
     const size = statSync(join(directory, file), { throwIfNoEntry: false })?.size;
     if (size === undefined) return `${file} is missing`;
     if (size !== bytes) return `${file} has ${size} bytes instead of ${bytes}`;
   }
-  for (const { file, sha256 } of manifest.files)
-    if ((await digestOf(join(directory, file))).sha256 !== sha256)
-      return `${file} does not match its checksum`;
+  for (const { file, sha256 } of manifest.files) {
+    try {
+      if ((await digestOf(join(directory, file))).sha256 !== sha256)
+        return `${file} does not match its checksum`;
+    } catch (error) {
+      return `${file} cannot be read (${(error as NodeJS.ErrnoException).code})`;
+    }
+  }
   return undefined;
 }
 
-/** The newest checkpoint that verifies, if there is one, and the newer ones that were skipped. */
+/**
+ * The newest checkpoint that is whole, if there is one, and the newer ones that were skipped.
+ * @param verify why a checkpoint is not whole, or undefined when it is
+ */
 export async function newestWholeCheckpoint(
   outputDir: string,
+  verify: (checkpoint: Checkpoint) => Promise<string | undefined> = ({ path }) => verifyCheckpoint(path),
 ): Promise<{ checkpoint: Checkpoint | undefined; skipped: { path: string; why: string }[] }> {
   const skipped: { path: string; why: string }[] = [];
   for (const checkpoint of listCheckpoints(outputDir).reverse()) {
-    const why = await verifyCheckpoint(checkpoint.path);
+    const why = await verify(checkpoint);
     if (why === undefined) return { checkpoint, skipped };
     skipped.push({ path: checkpoint.path, why });
   }
   return { checkpoint: undefined, skipped };
 }
 
+/** The checkpoints written here: what others name alike has no manifest. */
+export function ownCheckpoints(outputDir: string): Checkpoint[] {
+  return listCheckpoints(outputDir).filter(({ path }) => existsSync(join(path, MANIFEST)));
+}
+
 /**
- * Removes the oldest checkpoints until `saveTotalLimit` are left. `newestStep` is the one just written: later
+ * Removes the oldest own checkpoints until `saveTotalLimit` are left. `newestStep` is the one just written: later
  * ones were skipped when the run was resumed, are not counted and stay until the run replaces them.
  */
 export async function pruneCheckpoints(
@@ -136,7 +162,7 @@ export async function pruneCheckpoints(
   saveTotalLimit: number,
   newestStep: number,
 ): Promise<void> {
-  const counted = listCheckpoints(outputDir).filter(({ step }) => step <= newestStep);
+  const counted = ownCheckpoints(outputDir).filter(({ step }) => step <= newestStep);
   for (const { path } of counted.slice(0, -saveTotalLimit)) {
     const removed = join(outputDir, `.tmp-removed-${basename(path)}-${process.pid}`);
     await rename(path, removed);
@@ -170,10 +196,11 @@ export function freeDisk(directory: string): number {
 /** @throws UserError when the disk of `directory` (or of its nearest parent that exists) has less than `bytes` free. */
 export function checkFreeDisk(directory: string, bytes: number): void {
   const free = freeDisk(directory);
-  const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
+  const text = (n: number) =>
+    n < 2 ** 30 ? `${(n / 2 ** 20).toFixed(1)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`;
   if (free < bytes)
     throw new UserError(
-      `${directory}: the disk has ${gib(free)} free, the checkpoints of this run need ${gib(bytes)}; ` +
+      `${directory}: the disk has ${text(free)} free, the checkpoints of this run need ${text(bytes)}; ` +
         'make room, choose another output_dir or lower save_total_limit',
     );
 }
@@ -199,8 +226,10 @@ async function writeAside(
     await place(aside);
   } catch (error) {
     await rm(aside, { recursive: true, force: true });
-    if ((error as NodeJS.ErrnoException).code === 'ENOSPC')
-      throw new UserError(`${join(outputDir, name)}: the disk is full; checkpoints saved earlier are whole`);
-    throw error;
+    throw fileError(
+      error,
+      name === 'model' ? outputDir : join(outputDir, name),
+      'it was not saved; checkpoints saved earlier are whole: mend that, then --resume',
+    );
   }
 }

@@ -6,7 +6,13 @@ import { UserError } from '../../errors.js';
 import { type HostTensor, readSafetensors } from '../../tests/read_safetensors.js';
 import { addon } from '../backend/addon.js';
 import { NativeTensor } from '../backend/native_tensor.js';
-import { type LlamaConfig, readLlamaConfig, toHfConfig } from '../model/config.js';
+import {
+  type LlamaConfig,
+  parseLlamaConfig,
+  readLlamaConfig,
+  renderHfConfig,
+  toHfConfig,
+} from '../model/config.js';
 import { llamaLayout } from '../model/layout.js';
 import { loadHfWeights, saveHfWeights, type WeightSet } from './hf_model.js';
 import { writeSafetensors } from './safetensors_writer.js';
@@ -121,6 +127,18 @@ describe('loadHfWeights', () => {
     for (const { tensor } of tensors) tensor.dispose();
     writeFileSync(join(scratch, 'config.json'), JSON.stringify(toHfConfig(config)));
     expect(await load(scratch)).toMatchObject({ values, unexpected: ['value_head.weight'] });
+  });
+
+  it('writes whole numbers as floats where transformers insists on them', () => {
+    const rope_scaling = { rope_type: 'linear', factor: 4 };
+    const config = parseLlamaConfig({ rope_scaling, initializer_range: 1, rope_theta: 500000 }, 'test');
+    const text = renderHfConfig(config);
+    expect(text).toMatch(/"factor": 4\.0\n/);
+    expect(text).toMatch(/"initializer_range": 1\.0,/);
+    expect(text).toMatch(/"rope_theta": 500000\.0,/);
+    expect(text).toMatch(/"rms_norm_eps": 0\.000001,/);
+    expect(text).toMatch(/"hidden_size": 4096,/);
+    expect(JSON.parse(text)).toEqual(toHfConfig(config));
   });
 
   it('says what is missing from a directory without safetensors files', async () => {

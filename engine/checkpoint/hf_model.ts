@@ -2,10 +2,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join, relative } from 'node:path';
 import { UserError } from '../../errors.js';
 import type { NativeTensor } from '../backend/native_tensor.js';
-import { type LlamaConfig, toHfConfig } from '../model/config.js';
+import { type LlamaConfig, renderHfConfig } from '../model/config.js';
 import { SafetensorsFile } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';
-import { type FileDigest, writeJson } from './synced_file.js';
+import { type FileDigest, writeJson, writeSynced } from './synced_file.js';
 
 /** Parameters by their Hugging Face names; the layout of a model, or any other set of float32 tensors. */
 export interface WeightSet {
@@ -76,7 +76,8 @@ export async function saveHfWeights(
   source: WeightSet,
   maxShardBytes = MAX_SHARD_BYTES,
 ): Promise<FileDigest[]> {
-  const digests = [await writeJson(join(directory, 'config.json'), toHfConfig(config))];
+  const text = Buffer.from(renderHfConfig(config));
+  const digests = [await writeSynced(join(directory, 'config.json'), (file) => file.append(text))];
   const tensors = source.entries.map(({ name }) => ({ name, tensor: source.tensor(name) }));
   try {
     const shards = [[tensors[0]]];

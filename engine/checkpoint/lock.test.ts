@@ -43,8 +43,20 @@ describe('lockOutputDirectory', () => {
     }
     writeFileSync(lock(), JSON.stringify({ ...holder, boot: 'before the restart' }));
     (await lockOutputDirectory(out))();
-    writeFileSync(lock(), '');
+    for (const text of ['', 'null', '5', '{}']) {
+      writeFileSync(lock(), text);
+      (await lockOutputDirectory(out))();
+    }
+    expect(readdirSync(out)).toEqual([]);
+  });
+
+  it('clears away the drafts of killed processes, and directories that it made for nothing', async () => {
+    // No such process: pids end below 2²².
+    for (const name of ['.tstrain.lock.4194304', '.tstrain.lock.4194304.replacement'])
+      writeFileSync(join(out, name), '');
     (await lockOutputDirectory(out))();
+    expect(readdirSync(out)).toEqual([]);
+    (await lockOutputDirectory(join(out, 'a/b')))();
     expect(readdirSync(out)).toEqual([]);
   });
 });

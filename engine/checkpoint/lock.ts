@@ -1,19 +1,32 @@
-import { linkSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
-import { UserError } from '../../errors.js';
+import { dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { fileError, UserError } from '../../errors.js';
 import { removeLeftovers } from './directory.js';
 
-/** A process on this or another machine: a pid alone may have been given to another process since. */
-interface Holder {
-  pid: number;
+const HOLDER = z.object({
+  pid: z.int(),
   /** In clock ticks since the machine's start. */
-  startTime: string;
-  host: string;
-  boot: string;
+  startTime: z.string(),
+  host: z.string(),
+  boot: z.string(),
   /** Pids mean something within one namespace only (a container has its own). */
-  namespace: string;
-}
+  namespace: z.string(),
+});
+
+/** A process on this or another machine: a pid alone may have been given to another process since. */
+type Holder = z.infer<typeof HOLDER>;
 
 const LOCK = '.tstrain.lock';
 
@@ -24,16 +37,45 @@ const LOCK = '.tstrain.lock';
  * @throws UserError naming the directory and the process that has it.
  */
 export async function lockOutputDirectory(directory: string): Promise<() => void> {
-  mkdirSync(directory, { recursive: true });
   const own = self();
-  acquire(directory, own);
+  let made: string | undefined;
   const release = () => {
     process.off('exit', release);
     if (isSame(readHolder(join(directory, LOCK)), own)) rmSync(join(directory, LOCK), { force: true });
+    if (made !== undefined) removeEmpty(resolve(directory), resolve(made));
   };
-  process.on('exit', release);
-  await removeLeftovers(directory);
+  try {
+    made = mkdirSync(directory, { recursive: true });
+    acquire(directory, own);
+    process.on('exit', release);
+    removeDrafts(directory);
+    await removeLeftovers(directory);
+  } catch (error) {
+    release();
+    throw fileError(error, `output_dir ${directory}`, 'choose another, or mend that');
+  }
   return release;
+}
+
+/** Removes a directory that nothing was written into, and its parents up to `last`. */
+function removeEmpty(directory: string, last: string): void {
+  for (let path = directory; ; path = dirname(path)) {
+    try {
+      rmdirSync(path);
+    } catch {
+      return;
+    }
+    if (path === last) return;
+  }
+}
+
+/** Drafts of processes that were killed within acquire(). */
+function removeDrafts(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    const pid = /^\.tstrain\.lock\.(\d+)(\.replacement)?$/.exec(name)?.[1];
+    if (pid !== undefined && startTimeOf(Number(pid)) === undefined)
+      rmSync(join(directory, name), { force: true });
+  }
 }
 
 function acquire(directory: string, own: Holder): void {
@@ -41,8 +83,8 @@ function acquire(directory: string, own: Holder): void {
   const takeover = `${lock}.takeover`;
   // A link appears at once with its contents and fails where there is one already.
   const draft = `${lock}.${own.pid}`;
-  writeFileSync(draft, JSON.stringify(own));
   try {
+    writeFileSync(draft, JSON.stringify(own));
     if (tryLink(draft, lock)) return;
     refuseIfRunning(directory, lock);
     // The holder has ended. Of several processes that find so, one may replace the lock; whoever comes after it
@@ -92,7 +134,7 @@ function refuseIfRunning(directory: string, lock: string): void {
 /** Undefined when there is none, or not a readable one: a machine that lost power can leave an empty file. */
 function readHolder(lock: string): Holder | undefined {
   try {
-    return JSON.parse(readFileSync(lock, 'utf8'));
+    return HOLDER.parse(JSON.parse(readFileSync(lock, 'utf8')));
   } catch {
     return undefined;
   }

@@ -34,41 +34,44 @@ function greedyByFullForward(count: number): number[] {
 }
 
 describe('generate', () => {
-  it('chooses greedily what the full forward pass would, and tells each id at once', () => {
+  it('chooses greedily what the full forward pass would, and tells each id at once', async () => {
     const told: number[] = [];
-    const { ids } = generate(model, PROMPT, { maxNewTokens: 20, onToken: (id) => told.push(id) });
+    const { ids } = await generate(model, PROMPT, { maxNewTokens: 20, onToken: (id) => told.push(id) });
     expect(ids).toEqual(greedyByFullForward(20));
     expect(told).toEqual(ids);
   });
 
-  it('stops behind the first EOS, which is the last id', () => {
-    const all = generate(model, PROMPT, { maxNewTokens: 20 }).ids;
+  it('stops behind the first EOS, which is the last id', async () => {
+    const all = (await generate(model, PROMPT, { maxNewTokens: 20 })).ids;
     const eos = all[7];
     const end = all.indexOf(eos) + 1;
-    expect(generate(model, PROMPT, { maxNewTokens: 20, eosTokenIds: [9999, eos] }).ids).toEqual(
+    expect((await generate(model, PROMPT, { maxNewTokens: 20, eosTokenIds: [9999, eos] })).ids).toEqual(
       all.slice(0, end),
     );
   });
 
-  it('draws by the seed', () => {
+  it('draws by the seed', async () => {
     const sample = (seed: number) =>
-      generate(model, PROMPT, { maxNewTokens: 12, sampling: { temperature: 1.5, seed } }).ids;
-    expect(sample(1)).toEqual(sample(1));
-    expect(sample(1)).not.toEqual(sample(2));
+      generate(model, PROMPT, { maxNewTokens: 12, sampling: { temperature: 1.5, seed } });
+    expect(await sample(1)).toEqual(await sample(1));
+    expect(await sample(1)).not.toEqual(await sample(2));
   });
 
-  it('penalises the ids of the prompt and its own', () => {
-    const { ids } = generate(model, PROMPT, { maxNewTokens: 40, sampling: { repetitionPenalty: 1000 } });
+  it('penalises the ids of the prompt and its own', async () => {
+    const { ids } = await generate(model, PROMPT, {
+      maxNewTokens: 40,
+      sampling: { repetitionPenalty: 1000 },
+    });
     expect(new Set([...PROMPT, ...ids]).size).toBe(PROMPT.length + 40);
   });
 
-  it('keeps no memory, whatever happens', () => {
+  it('keeps no memory, whatever happens', async () => {
     const { heapBytes, arenaInUse } = addon.stats('cpu');
-    generate(model, PROMPT, { maxNewTokens: 3 });
+    await generate(model, PROMPT, { maxNewTokens: 3 });
     const stop = () => {
       throw new Error('stop');
     };
-    expect(() => generate(model, PROMPT, { maxNewTokens: 3, onToken: stop })).toThrow('stop');
+    await expect(generate(model, PROMPT, { maxNewTokens: 3, onToken: stop })).rejects.toThrow('stop');
     expect(addon.stats('cpu')).toMatchObject({ heapBytes, arenaInUse });
   });
 
@@ -76,9 +79,7 @@ describe('generate', () => {
     [[], 'the prompt is empty: a model needs at least one id to go on from'],
     [[1, 260], "the prompt's id 260 (number 2 of 2) is outside the model's vocabulary of 260 (ids 0 to 259)"],
     [[1.5], "the prompt's id 1.5 (number 1 of 1) is outside the model's vocabulary of 260 (ids 0 to 259)"],
-  ])('refuses the prompt %j', (ids, message) => {
-    const run = () => generate(model, ids, { maxNewTokens: 1 });
-    expect(run).toThrow(UserError);
-    expect(run).toThrow(message);
+  ])('refuses the prompt %j', async (ids, message) => {
+    await expect(generate(model, ids, { maxNewTokens: 1 })).rejects.toThrow(new UserError(message));
   });
 });

@@ -19,11 +19,11 @@ export interface GenerateOptions {
  * them is the EOS, as transformers' `generate` has it.
  * @throws UserError when the prompt is empty or has ids outside the vocabulary, and when logits are not numbers
  */
-export function generate(
+export async function generate(
   model: LlamaForCausalLM,
   promptIds: ArrayLike<number>,
   { maxNewTokens, eosTokenIds = [], sampling = {}, onToken }: GenerateOptions,
-): { ids: number[] } {
+): Promise<{ ids: number[] }> {
   const text = Array.from(promptIds);
   checkPrompt(text, model.parameters.config.vocabSize);
   const ids: number[] = [];
@@ -39,6 +39,8 @@ export function generate(
       text.push(id);
       ids.push(id);
       onToken?.(id);
+      // The event loop hears signals, and that nobody reads any more.
+      await new Promise(setImmediate);
     }
   } finally {
     decoder.dispose();
@@ -46,7 +48,8 @@ export function generate(
   return { ids };
 }
 
-function checkPrompt(ids: readonly number[], vocabSize: number): void {
+/** @throws UserError when a prompt is empty or has ids outside the vocabulary */
+export function checkPrompt(ids: readonly number[], vocabSize: number): void {
   if (ids.length === 0)
     throw new UserError('the prompt is empty: a model needs at least one id to go on from');
   const position = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);

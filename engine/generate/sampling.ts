@@ -25,7 +25,11 @@ export function probabilities(
   { repetitionPenalty, temperature = 1, topK, topP, minP }: Sampling,
 ): Float64Array {
   const scores = penalised(logits, previousIds, repetitionPenalty);
-  if (temperature !== 1) for (let id = 0; id < scores.length; id++) scores[id] /= temperature;
+  if (temperature !== 1) {
+    // From the largest down: whatever the temperature, no score grows beyond what a number can hold.
+    const most = largest(scores);
+    for (let id = 0; id < scores.length; id++) scores[id] = (scores[id] - most) / temperature;
+  }
   if (topK) keepTopK(scores, topK);
   if (topP !== undefined && topP < 1) keepTopP(scores, topP);
   if (minP) keepMinP(scores, minP);

@@ -95,6 +95,21 @@ const HF_CONFIG = z.looseObject({
   pad_token_id: z.union([tokenId, z.literal(-1)], 'must be a token id').nullish(),
 });
 
+/** Every key that a config.json of a LLaMA may have: those read here, and those of transformers that change nothing. */
+export function llamaConfigKeys(): string[] {
+  const harmless = [
+    'architectures',
+    'rope_scaling',
+    'rope_parameters',
+    'torch_dtype',
+    'dtype',
+    'use_cache',
+    'transformers_version',
+    '_name_or_path',
+  ];
+  return [...Object.keys(HF_CONFIG.shape), ...Object.keys(SUPPORTED), ...harmless];
+}
+
 const ROPE_TYPES = ['default', 'linear', 'dynamic', 'llama3', 'yarn'] as const;
 
 /** The keys of rope_scaling (classic) and rope_parameters (transformers 5). */
@@ -232,6 +247,28 @@ export function toHfConfig(config: LlamaConfig): Record<string, unknown> {
   };
 }
 
+/** Keys that transformers' checks want to have a fraction, which JSON.stringify drops from whole numbers. */
+const FLOATS = [
+  'initializer_range',
+  'rms_norm_eps',
+  'rope_theta',
+  'attention_dropout',
+  'factor',
+  'low_freq_factor',
+  'high_freq_factor',
+  'beta_fast',
+  'beta_slow',
+  'attention_factor',
+  'mscale',
+  'mscale_all_dim',
+];
+
+/** The text of the config.json of {@link toHfConfig}, with 4.0 where transformers expects a float. */
+export function renderHfConfig(config: LlamaConfig): string {
+  const whole = new RegExp(`^(\\s*"(?:${FLOATS.join('|')})": -?\\d+)(,?)$`, 'gm');
+  return `${JSON.stringify(toHfConfig(config), null, 2).replace(whole, '$1.0$2')}\n`;
+}
+
 /** Said elsewhere in the classic form, or no longer true of what is saved. */
 const NOT_KEPT = new Set([
   'rope_parameters',
@@ -367,5 +404,6 @@ function check<S extends z.ZodType>(
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0];
   const key = String(path[0]);
-  throw new UserError(`${source}: ${prefix}${key} is ${JSON.stringify(json[key])}; it ${message}`);
+  const value = typeof json[key] === 'number' ? json[key] : JSON.stringify(json[key]);
+  throw new UserError(`${source}: ${prefix}${key} is ${value}; it ${message}`);
 }

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { UserError } from '../../errors.js';
 import type { NativeTensor } from '../backend/native_tensor.js';
+import { newestWholeCheckpoint, verifyCheckpoint } from '../checkpoint/directory.js';
 import { loadHfWeights, saveHfWeights } from '../checkpoint/hf_model.js';
 import { SafetensorsFile } from '../checkpoint/safetensors.js';
 import { writeSafetensors } from '../checkpoint/safetensors_writer.js';
@@ -12,6 +12,7 @@ import type { AdamW } from '../optim/adamw.js';
 
 const STATE = 'trainer_state.json';
 const OPTIMIZER = 'optimizer.safetensors';
+const CONFIG = 'config.json';
 
 const STATE_JSON = z.object({
   /** Of this file's form. */
@@ -73,16 +74,31 @@ export async function writeRunState(
   return digests;
 }
 
-/** @throws UserError when trainer_state.json is missing or of another form. */
-export async function readTrainerState(checkpoint: string): Promise<TrainerState> {
-  const file = join(checkpoint, STATE);
-  try {
-    return STATE_JSON.parse(JSON.parse(await readFile(file, 'utf8')));
-  } catch {
-    throw new UserError(
-      `${file}: not a trainer state of this version; start a new run in another output_dir`,
-    );
-  }
+/** A checkpoint that a run can go on from. */
+export interface RunState {
+  path: string;
+  state: TrainerState;
+}
+
+/** The newest checkpoint that a run can go on from, if there is one, and the newer ones that were skipped. */
+export async function newestRunState(
+  outputDir: string,
+): Promise<{ found: RunState | undefined; skipped: { path: string; why: string }[] }> {
+  let found: RunState | undefined;
+  const { skipped } = await newestWholeCheckpoint(outputDir, async ({ path, step }) => {
+    const why = await verifyCheckpoint(path, [CONFIG, OPTIMIZER, STATE]);
+    if (why !== undefined) return why;
+    let state: TrainerState;
+    try {
+      state = STATE_JSON.parse(JSON.parse(await readFile(join(path, STATE), 'utf8')));
+    } catch {
+      return `${STATE} is not one of this version`;
+    }
+    if (state.step !== step) return `${STATE} is of step ${state.step}`;
+    found = { path, state };
+    return undefined;
+  });
+  return { found, skipped };
 }
 
 /** Reads weights and moments back, bit for bit. */

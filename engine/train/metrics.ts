@@ -1,4 +1,13 @@
-import { appendFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { fileError } from '../../errors.js';
 
 /** A training line of metrics.jsonl; numbers are not rounded. */
 export interface TrainLine {
@@ -38,9 +47,18 @@ export interface LineSums {
   milliseconds: number;
 }
 
-/** Appends one line, whole or not at all. */
+/**
+ * Appends one line.
+ * @throws UserError when the disk does not take it whole; what it took of it is cut off again
+ */
 export function appendMetrics(file: string, line: TrainLine | EvalLine): void {
-  appendFileSync(file, `${JSON.stringify(line)}\n`);
+  const before = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  try {
+    appendFileSync(file, `${JSON.stringify(line)}\n`);
+  } catch (error) {
+    if (existsSync(file)) truncateSync(file, before);
+    throw fileError(error, file, 'checkpoints saved earlier are whole: mend that, then --resume');
+  }
 }
 
 /** Drops the lines of steps after `step`, and a last line that a kill cut short: a resumed run writes them anew. */
