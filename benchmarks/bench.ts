@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { version } from '../bin/version.js';
 import { addon } from '../engine/backend/addon.js';
@@ -7,11 +7,12 @@ import { defaultThreads } from '../engine/backend/threads.js';
 import { UserError } from '../errors.js';
 import { ALL_CELLS, type Cell, cellName, parseCells, stepsPerRound } from './cells.js';
 import { Contender } from './contender.js';
-import { currentCommit, describeMachine, machineSlug } from './machine.js';
+import { currentCommit, describeMachine } from './machine.js';
 import { root, scratch, sources } from './paths.js';
 import { findPeerPython } from './peer_python.js';
 import type { Limits, OwnReady, OwnRound, Ready, Round } from './protocol.js';
 import { bars, type CellMeasurement, differences, PEERS, type PeerName, summarise, table } from './report.js';
+import { store } from './results.js';
 import { SHAPES } from './shapes.js';
 import { ALPACA_ROWS, COUNTED, makeWorkload, meanSizes } from './workload.js';
 
@@ -81,13 +82,7 @@ async function main(): Promise<void> {
   console.log(`${table(measurements)}\n\n${bars(measurements)}`);
   if (options.rounds < ROUNDS_TO_STORE) return say(`fewer than ${ROUNDS_TO_STORE} rounds: not stored`);
   const machine = describeMachine();
-  const file =
-    options.out ?? freeName(join(sources, 'results', `${date.slice(0, 10)}-${machineSlug(machine)}`));
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(
-    file,
-    `${JSON.stringify(result(date, commit, machine, options, peer, measurements), null, 1)}\n`,
-  );
+  const file = store(result(date, commit, machine, options, peer, measurements), machine, options.out);
   say(`stored in ${relative(process.cwd(), file)}`);
 }
 
@@ -217,13 +212,6 @@ function result(
     shapes: SHAPES,
     cells: measurements.map((m) => ({ name: cellName(m.cell), summary: summarise(m), ...m })),
   };
-}
-
-/** `base`.json, or `base`-2.json and so on: a result is never written over. */
-function freeName(base: string): string {
-  let name = `${base}.json`;
-  for (let i = 2; existsSync(name); i++) name = `${base}-${i}.json`;
-  return name;
 }
 
 function count(text: string): number {

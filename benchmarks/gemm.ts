@@ -1,13 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { addon } from '../engine/backend/addon.js';
 import { defaultThreads } from '../engine/backend/threads.js';
 import type { Precision } from '../engine/model/parameters.js';
 import { type Gemm, GemmTimer, gemmFlops, gemmsOf } from './gemms.js';
+import { currentCommit, describeMachine } from './machine.js';
 import { scratch, sources } from './paths.js';
+import { store } from './results.js';
 import { configOf, type ShapeName } from './shapes.js';
 import { median, medianRatio } from './statistics.js';
 
@@ -15,6 +17,8 @@ import { median, medianRatio } from './statistics.js';
 // matrix products of a step over 4 × 512 tokens, in turns.
 
 const SECONDS = 0.1;
+/** Fewer rounds are good for a look, not for a figure that is kept. */
+const ROUNDS_TO_STORE = 5;
 const TOKENS = 2048;
 const LABELS = 2044;
 /** The op table's part of the plain program's rate that bf16 has to reach where the processor multiplies it. */
@@ -29,13 +33,18 @@ const { shapes, precisions, rounds } = new Command('gemm')
 
 const threads = defaultThreads();
 addon.setThreads(threads);
+const date = new Date().toISOString();
+const commit = currentCommit();
 const plain = plainProgram();
 const info = addon.info();
+const plainVersion = plain === undefined ? 'none' : await plain.next();
 console.log(
   `op table: ${info.instructionSet}, bf16 by ${info.bf16Gemm}, oneDNN ${info.onednn || 'none'}; plain program: ` +
-    `${plain === undefined ? 'none' : await plain.next()}; ${threads} threads, ${rounds} rounds`,
+    `${plainVersion}; ${threads} threads, ${rounds} rounds`,
 );
 
+/** Seconds of each round, and the ratio of the rates, by product; `step`: all products of a step, as often as it has them. */
+const measured: Record<string, Record<string, Line>> = {};
 for (const shape of shapes)
   for (const precision of precisions) {
     const gemms = gemmsOf(configOf(shape), TOKENS, LABELS);
@@ -51,7 +60,9 @@ for (const shape of shapes)
         if (r % 2 === 1) ours[i].push(timer.time(gemm, SECONDS));
       }
     timer.dispose();
-    for (const [i, gemm] of gemms.entries()) print(gemm.name, gemmFlops(gemm), ours[i], theirs[i]);
+    const lines: Record<string, Line> = {};
+    for (const [i, gemm] of gemms.entries())
+      lines[gemm.name] = print(gemm.name, gemmFlops(gemm), ours[i], theirs[i]);
     // A round's time for all products of a step.
     const total = (seconds: readonly (number | undefined)[][]) =>
       Array.from({ length: rounds }, (_, r) =>
@@ -59,30 +70,62 @@ for (const shape of shapes)
       );
     const flops = gemms.reduce((sum, gemm) => sum + gemm.times * gemmFlops(gemm), 0);
     const known = theirs.every((seconds) => seconds.every((s) => s !== undefined));
-    const ratio = print('step', flops, total(ours), known ? total(theirs) : [undefined]);
+    lines.step = print('step', flops, total(ours), known ? total(theirs) : [undefined]);
+    measured[`${shape}/${precision}`] = lines;
+    const { ratio } = lines.step;
     if (precision === 'bf16' && ratio !== undefined && info.bf16Gemm !== 'float32')
       console.log(`≥ ${BAR} of the plain program: ${ratio >= BAR ? 'met' : 'NOT MET'}`);
   }
 plain?.stop();
+if (rounds >= ROUNDS_TO_STORE) {
+  const machine = describeMachine();
+  const file = store(
+    {
+      date,
+      commit,
+      machine,
+      instruction_set: info.instructionSet,
+      bf16_gemm: info.bf16Gemm,
+      threads,
+      rounds,
+      versions: { onednn: info.onednn, plain_program: plainVersion, node: process.versions.node },
+      tokens: TOKENS,
+      labels: LABELS,
+      bar: BAR,
+      products: measured,
+    },
+    machine,
+    undefined,
+    '-gemm',
+  );
+  console.log(`stored in ${relative(process.cwd(), file)}`);
+}
 
-/** One line of the table; the ratio of rates, when both sides have one. */
+interface Line {
+  gflops: number;
+  seconds: readonly number[];
+  plain_seconds: readonly (number | undefined)[];
+  ratio: number | undefined;
+}
+
+/** One line of the table; the ratio is that of the rates, when both sides have one. */
 function print(
   name: string,
   flops: number,
   ours: readonly number[],
   theirs: readonly (number | undefined)[],
-): number | undefined {
+): Line {
   const rate = (seconds: readonly number[]) => (flops / median(seconds) / 1e9).toFixed(1);
-  const measured = theirs.filter((seconds) => seconds !== undefined);
-  const both = measured.length === ours.length;
-  const ratio = both ? medianRatio(measured, ours) : undefined;
+  const known = theirs.filter((seconds) => seconds !== undefined);
+  const both = known.length === ours.length;
+  const ratio = both ? medianRatio(known, ours) : undefined;
   console.log(
     name.padEnd(12) +
       rate(ours).padStart(8) +
-      (both ? rate(measured) : '–').padStart(8) +
+      (both ? rate(known) : '–').padStart(8) +
       (ratio === undefined ? '–' : ratio.toFixed(2)).padStart(8),
   );
-  return ratio;
+  return { gflops: flops / median(ours) / 1e9, seconds: ours, plain_seconds: theirs, ratio };
 }
 
 /** gemm_bound.cpp, compiled and running; undefined, with a word why, where it cannot be. */

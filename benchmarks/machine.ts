@@ -7,6 +7,9 @@ import { root } from './paths.js';
 /** What a figure depends on besides the code. */
 export interface Machine {
   processor: string;
+  /** By the processor's own numbers: a virtual machine may say no more than the maker's name. */
+  family: number;
+  model: number;
   /** Those that matter to matrix products. */
   features: string[];
   cores: number;
@@ -18,19 +21,21 @@ export function describeMachine(): Machine {
   const flags = new Set(/^flags\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].split(' '));
   return {
     processor: /^model name\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].trim() ?? 'unknown',
+    family: Number(/^cpu family\s*:\s*(\d+)$/m.exec(cpuinfo)?.[1]),
+    model: Number(/^model\s*:\s*(\d+)$/m.exec(cpuinfo)?.[1]),
     features: ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => flags.has(flag)),
     cores: availableCores().physical,
     memory_mib: Math.round(availableMemory().total / 2 ** 20),
   };
 }
 
-/** A file name's worth of a machine: `intel-xeon-platinum-8488c-2-cores`. */
-export function machineSlug({ processor, cores }: Machine): string {
+/** A file name's worth of a machine: `intel-xeon-platinum-8488c-amx-bf16-2-cores`. */
+export function machineSlug({ processor, features, cores }: Machine): string {
   const words = processor
     .replace(/\((R|TM)\)|@.*|\bCPU\b|\bProcessor\b/gi, ' ')
     .toLowerCase()
     .match(/[a-z0-9]+/g);
-  return [...(words ?? ['unknown']), cores, 'cores'].join('-');
+  return [...(words ?? ['unknown']), ...(features.at(-1)?.split('_') ?? []), cores, 'cores'].join('-');
 }
 
 /** The commit that is measured, `-dirty` when sources differ from it; `unknown` outside a checkout. */

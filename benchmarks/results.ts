@@ -1,0 +1,28 @@
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type Machine, machineSlug } from './machine.js';
+import { sources } from './paths.js';
+
+/**
+ * Stores a result, in `file` or in results/<date>-<machine><suffix>.json: never over another one.
+ * @returns the file
+ */
+export function store<R extends { date: string }>(
+  result: R,
+  machine: Machine,
+  file?: string,
+  suffix = '',
+): string {
+  const name = `${result.date.slice(0, 10)}-${machineSlug(machine)}${suffix}`;
+  const path = file ?? freeName(join(sources, 'results', name));
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `${JSON.stringify(result, null, 1)}\n`);
+  return path;
+}
+
+/** `base`.json, or `base`-2.json and so on. */
+function freeName(base: string): string {
+  let name = `${base}.json`;
+  for (let i = 2; existsSync(name); i++) name = `${base}-${i}.json`;
+  return name;
+}
