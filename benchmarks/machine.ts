@@ -1,29 +1,26 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
 import { availableMemory } from '../engine/backend/memory.js';
+import { processor } from '../engine/backend/processor.js';
 import { availableCores } from '../engine/backend/threads.js';
 import { root } from './paths.js';
 
 /** What a figure depends on besides the code. */
 export interface Machine {
   processor: string;
-  /** By the processor's own numbers: a virtual machine may say no more than the maker's name. */
-  family: number;
-  model: number;
-  /** Those that matter to matrix products. */
+  family?: number;
+  model?: number;
   features: string[];
   cores: number;
   memory_mib: number;
 }
 
 export function describeMachine(): Machine {
-  const cpuinfo = existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : '';
-  const flags = new Set(/^flags\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].split(' '));
+  const { name, family, model, features } = processor();
   return {
-    processor: /^model name\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].trim() ?? 'unknown',
-    family: Number(/^cpu family\s*:\s*(\d+)$/m.exec(cpuinfo)?.[1]),
-    model: Number(/^model\s*:\s*(\d+)$/m.exec(cpuinfo)?.[1]),
-    features: ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => flags.has(flag)),
+    processor: name,
+    family,
+    model,
+    features,
     cores: availableCores().physical,
     memory_mib: Math.round(availableMemory().total / 2 ** 20),
   };

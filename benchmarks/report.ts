@@ -1,3 +1,4 @@
+import { residentAllowance } from '../engine/plan/plan.js';
 import { barOf, type Cell, cellName } from './cells.js';
 import type { Limits, OwnReady, OwnRound, Ready, Round } from './protocol.js';
 import { median, medianRatio } from './statistics.js';
@@ -67,9 +68,9 @@ export function summarise(m: CellMeasurement): CellSummary {
   const bounds = m.limits.map((limit) => m.step.tokens / limit.gemm_seconds);
   const flopRates = m.ours.rounds.map((round) => (round.flops / round.tokens) * round.tok_s);
   const { plan, rss_before_mib } = m.ours.ready;
-  const planMib = (plan.arena + plan.heap) / MIB;
+  const planned = plan.arena + plan.heap;
   const growth = peak(m.ours.rounds) - rss_before_mib;
-  const allowed = planMib * 1.05 + 64;
+  const allowed = residentAllowance(planned) / MIB;
   return {
     tok_s: { ours: median(ours), ...ofPeers((side) => median(rates(side.rounds))) },
     ratio,
@@ -83,7 +84,7 @@ export function summarise(m: CellMeasurement): CellSummary {
     copy_gb_s: median(m.limits.map((limit) => limit.copy_bytes_per_second)) / 1e9,
     memory: {
       peak_rss_mib: { ours: peak(m.ours.rounds), ...peaks },
-      plan_mib: planMib,
+      plan_mib: planned / MIB,
       arena_equals_plan: m.ours.rounds.at(-1)!.measured.arena === plan.arena,
       growth_mib: growth,
       allowed_mib: allowed,

@@ -224,7 +224,7 @@ describe('a config is refused for', () => {
     ['lr: 1', 'learning_rate'],
     ['epochs: 1', 'num_train_epochs'],
     ['LEARNING-RATE: 1', 'learning_rate'],
-    ['batch_size: 1', 'per_device_eval_batch_size'],
+    ['batch_size: 1', 'per_device_train_batch_size'],
   ])('%s, with the name that is meant', (line, name) => {
     expect(fault(line)).toMatch(new RegExp(`unknown key ".*"; did you mean "${name}"\\?$`));
   });

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Document, isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml';
 import { environmentThreads } from '../engine/backend/threads.js';
@@ -6,6 +6,7 @@ import { llamaConfigKeys, parseLlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
 import { nearest } from './config/nearest.js';
 import { EXISTING_PATHS, expects, type Key, type RunConfig, schema } from './config/schema.js';
+import { pathFault } from './path_fault.js';
 
 export type { RunConfig };
 
@@ -43,7 +44,10 @@ export function loadConfig(
       if (!names.includes(key))
         throw new UserError(`${where}: unknown key "${key}"; did you mean "${nearest(key, names)}"?`);
       if (wrong.has(key as Key))
-        throw fail(key as Key, `expected ${expects(key as Key)}, got ${shown(value)}`);
+        throw fail(
+          key as Key,
+          `expected ${expects(key as Key)}, got ${shown(value)}${quotesHint(key as Key, value)}`,
+        );
     }
     const [key] = wrong;
     throw missing(`${key} is missing; it is ${expects(key)}`);
@@ -176,9 +180,11 @@ function applyOverride(entries: Map<string, Entry>, override: string): void {
 function applyInner(entries: Map<string, Entry>, key: string, value: unknown, where: string): void {
   const { value: mapping, inner } = entries.get(MODEL_CONFIG) ?? { value: {}, inner: undefined };
   if (typeof mapping !== 'object' || mapping === null || Array.isArray(mapping)) return;
+  // An unknown key is kept, so that it is refused like one in the file.
+  const isTakenOut = value === null && llamaConfigKeys().includes(key);
   const { [key]: _, ...others } = mapping as Record<string, unknown>;
   entries.set(MODEL_CONFIG, {
-    value: value === null ? others : { ...others, [key]: value },
+    value: isTakenOut ? others : { ...others, [key]: value },
     where: entries.get(MODEL_CONFIG)?.where ?? where,
     inner: new Map([...(inner ?? []), [key, where]]),
   });
@@ -193,31 +199,19 @@ function plain(document: Document, where: string): unknown {
   }
 }
 
-export function pathFault(path: string, kind: 'file' | 'directory'): string | undefined {
-  const found = statSync(path, { throwIfNoEntry: false });
-  // Whoever knows Hugging Face expects the name of a model on its hub to work.
-  if (found === undefined) {
-    return kind === 'directory'
-      ? `no such directory: ${path} (nothing is downloaded)`
-      : `no such file: ${path}`;
-  }
-  if (kind === 'file' && found.isDirectory()) return `expected a file, but this is a directory: ${path}`;
-  if (kind === 'file' && !found.isFile()) return `expected a regular file, which can be read twice: ${path}`;
-  if (kind === 'directory' && !found.isDirectory())
-    return `expected a directory, but this is a file: ${path}`;
-  return undefined;
-}
-
 /** Whether two paths lead to one file or directory, through links too. */
 function isSameFile(a: string, b: string): boolean {
-  const [first, second] = [a, b].map((path) => statSync(path, { throwIfNoEntry: false }));
-  if (first === undefined || second === undefined) return resolve(a) === resolve(b);
-  return first.dev === second.dev && first.ino === second.ino;
+  const [first, second] = [a, b].map((path) => (existsSync(path) ? realpathSync(path) : resolve(path)));
+  return first === second;
+}
+
+/** Of a number in quotes, which YAML reads as a text. */
+function quotesHint(key: Key, value: unknown): string {
+  const isNumber = typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value));
+  return isNumber && expects(key).includes('number') ? ', a text (leave out the quotes)' : '';
 }
 
 function shown(value: unknown): string {
   const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
-  if (text.length > 60) return `${text.slice(0, 57)}...`;
-  const isQuotedNumber = typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value));
-  return isQuotedNumber ? `${text}, a text (leave out the quotes)` : text;
+  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
 }

@@ -2,10 +2,10 @@ import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
 import { addon } from '../engine/backend/addon.js';
 import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/backend/threads.js';
+import { loadModel } from '../engine/checkpoint/load_model.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
-import { loadModel } from '../engine/model/load.js';
 import { UserError } from '../errors.js';
-import { pathFault } from './config.js';
+import { pathFault } from './path_fault.js';
 
 /** The options of every command that runs a saved model. */
 export interface ModelOptions {

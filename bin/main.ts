@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { UserError } from '../errors.js';
 import { nearest } from './config/nearest.js';
+import { setOption } from './set_option.js';
 import { version } from './version.js';
 
 interface TrainOptions {
@@ -48,7 +49,7 @@ async function program(argv: readonly string[]): Promise<Command> {
     .version(version)
     .option('--config <file>', "train: the run's YAML file")
     .option('--resume', 'go on from the newest whole checkpoint of output_dir')
-    .option('--set <key=value>', 'override one key of the file; may be repeated', collect, [])
+    .addOption(setOption())
     // Taken out by main(), which takes it wherever it stands.
     .option('--trace', 'show where an error comes from (or TSTRAIN_TRACE=1)')
     // plan has a --config and a --set of its own: what stands behind a command's name belongs to it.
@@ -85,10 +86,6 @@ async function train(options: TrainOptions, command: Command): Promise<void> {
     resume: options.resume ?? false,
     set: options.set,
   });
-}
-
-function collect(value: string, values: string[]): string[] {
-  return [...values, value];
 }
 
 /**

@@ -5,9 +5,9 @@ import { makeMicroBatch } from '../data/batch.js';
 import { packRows } from '../data/index.js';
 import { addon } from '../engine/backend/addon.js';
 import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
+import { loadModel } from '../engine/checkpoint/load_model.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
-import { loadModel } from '../engine/model/load.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
 import { RunDirectory, randomRows, TINY } from './tiny_run.js';
 

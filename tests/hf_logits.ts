@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel } from '../engine/model/load.js';
+import { loadModel } from '../engine/checkpoint/load_model.js';
 
 /** A Python with torch and transformers, named by who has one. The product needs none. */
 export const peerPython = process.env.TSTRAIN_PEER_PYTHON;

@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { Cli } from './cli.js';
 import { RunDirectory, randomRows } from './tiny_run.js';
 
@@ -12,6 +12,8 @@ beforeAll(async () => {
 afterAll(() => {
   cli.remove();
   directory.remove();
+});
+afterEach(() => {
   vi.unstubAllEnvs();
 });
 
@@ -57,7 +59,6 @@ it.each(['fp32', 'bf16'])('signals during training change nothing: %s', async (p
   }
   expect(await disturbed.ended).toMatchObject({ status: 0, stderr: '' });
   expect(signals).toBeGreaterThan(50);
-  vi.unstubAllEnvs();
 
   const weights = (name: string) => directory.bytes(`${name}-${precision}`, 'model.safetensors');
   expect(weights('disturbed').equals(weights('quiet'))).toBe(true);

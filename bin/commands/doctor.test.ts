@@ -8,6 +8,8 @@ const machine: Diagnosis = {
   platform: 'linux x64',
   processor: {
     name: 'Chip 9000',
+    family: 6,
+    model: 143,
     features: ['avx2', 'avx512f', 'amx_bf16'],
     cores: { logical: 8, physical: 4, quota: 2.5, usable: 2 },
   },
@@ -62,7 +64,6 @@ describe('the lines of tstrain doctor', () => {
     expect(describeMachine({ ...machine, addon })).toContain(
       'GEMM        built-in: TSTRAIN_ONEDNN=0 asks for it; matrix products take longer',
     );
-    vi.unstubAllEnvs();
   });
 
   it('say why the addon does not load', () => {

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { availableMemory, type Memory } from '../../engine/backend/memory.js';
+import { type Processor, processor } from '../../engine/backend/processor.js';
 import { availableCores, type Cores, defaultThreads } from '../../engine/backend/threads.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { version } from '../version.js';
@@ -13,12 +14,7 @@ export interface Diagnosis {
   tstrain: string;
   node: string;
   platform: string;
-  processor: {
-    name: string;
-    /** Those of the instructions that matter here: avx2, avx512f, avx512_bf16, amx_bf16. */
-    features: string[];
-    cores: Cores;
-  };
+  processor: Processor & { cores: Cores };
   /** What the native addon says of itself, or why it does not load. */
   addon: { instruction_set: string; bf16_gemm: string; onednn: string | null } | { error: string };
   threads: { count: number; from: 'TSTRAIN_NUM_THREADS' | 'physical cores' };
@@ -102,13 +98,6 @@ async function nativeAddon(): Promise<Diagnosis['addon']> {
   } catch (error) {
     return { error: (error as Error).message };
   }
-}
-
-function processor(): { name: string; features: string[] } {
-  const cpuinfo = existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : '';
-  const name = /^model name\s*:\s*(.+)$/m.exec(cpuinfo)?.[1] ?? 'unknown';
-  const flags = new Set(/^flags\s*:\s*(.+)$/m.exec(cpuinfo)?.[1].split(' '));
-  return { name, features: ['avx2', 'avx512f', 'avx512_bf16', 'amx_bf16'].filter((flag) => flags.has(flag)) };
 }
 
 function builtInGemm(): string {

@@ -8,6 +8,7 @@ import { trialRun } from '../plan/measure.js';
 import { planPrepared, tooLarge } from '../plan/needs.js';
 import { compare, makeReport, type PlanReport } from '../plan/report.js';
 import { prepareRun } from '../prepare.js';
+import { setOption } from '../set_option.js';
 import { duration } from '../train/progress.js';
 import { count, plural } from '../words.js';
 
@@ -23,7 +24,7 @@ export function planCommand({ stdout, stderr }: { stdout: Writable; stderr: Writ
   return new Command('plan')
     .description('what a run takes of memory, arithmetic, time and disk, and what it makes of its data')
     .requiredOption('--config <file>', "the run's YAML file")
-    .option('--set <key=value>', 'override one key of the file; may be repeated', collect, [])
+    .addOption(setOption())
     .option('--measure', 'also load the model, train a few micro-batches, and compare')
     .option('--json', 'one JSON object on standard output')
     .action((options: Options) => plan(options, stdout, stderr));
@@ -129,10 +130,6 @@ export function describeMeasured(
       `about ${duration(1000 * measured.estimated_seconds)}, without evaluations and checkpoints`,
     ),
   ];
-}
-
-function collect(value: string, values: string[]): string[] {
-  return [...values, value];
 }
 
 function mib(bytes: number): string {

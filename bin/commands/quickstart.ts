@@ -1,15 +1,14 @@
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { formatPrompt } from '../../data/prompt.js';
 import { type HeldOutRow, quickstartRows, writeQuickstartData } from '../../data/quickstart/index.js';
 import { addon } from '../../engine/backend/addon.js';
 import { defaultThreads } from '../../engine/backend/threads.js';
-import { listCheckpoints } from '../../engine/checkpoint/directory.js';
+import { holdsModel, listCheckpoints } from '../../engine/checkpoint/directory.js';
+import { loadModel } from '../../engine/checkpoint/load_model.js';
 import { generate } from '../../engine/generate/generate.js';
 import { parseLlamaConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
-import { loadModel } from '../../engine/model/load.js';
 import { Parameters } from '../../engine/model/parameters.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { loadConfig } from '../config.js';
@@ -43,11 +42,15 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   print(`before training: ${percent(before)} of ${heldOut.length} held-out instructions answered exactly\n`);
 
   // A quickstart that was interrupted has saved, and goes on where it stopped; one that was finished starts anew.
-  const resume = listCheckpoints(config.output_dir).length > 0;
-  if (!resume) await rm(config.output_dir, { recursive: true, force: true });
-  const status = await trainCommand({ config: CONFIG, resume, set: [], again: 'npm start' });
+  const resume = !holdsModel(config.output_dir) && listCheckpoints(config.output_dir).length > 0;
+  const status = await trainCommand({
+    config: CONFIG,
+    resume,
+    replace: true,
+    set: [],
+    again: 'npm start',
+  });
   if (status !== 0) return status;
-  for (const { path } of listCheckpoints(config.output_dir)) await rm(path, { recursive: true });
 
   const { model } = await loadModel(config.output_dir);
   const answers = await askAll(model, tokenizer, heldOut);

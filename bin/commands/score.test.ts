@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeAlpacaRow } from '../../data/encode.js';
 import { addon } from '../../engine/backend/addon.js';
-import { loadModel } from '../../engine/model/load.js';
+import { loadModel } from '../../engine/checkpoint/load_model.js';
 import { runCommand } from '../../tests/run_command.js';
 import { writeTinyModel } from '../../tests/tiny_model.js';
 import { loadTokenizer } from '../../tokenizer/index.js';

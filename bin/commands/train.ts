@@ -6,11 +6,16 @@ export interface TrainRequest {
   config: string;
   resume: boolean;
   set: readonly string[];
+  /** Whether to start anew over what a run of the same command left. */
+  replace?: boolean;
   /** What to type to go on with a run that was stopped; default: this very command with --resume. */
   again?: string;
 }
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** One Ctrl-C can come twice: from the terminal, and from npx, which passes its own on. People are slower. */
+const SAME_SIGNAL_MS = 400;
 
 /**
  * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM, or the end of the terminal) finishes the step and saves; a
@@ -20,14 +25,23 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
  *
  * @returns the exit status; of a stopped run 128 and the number of the signal, as of a command that it has ended
  */
-export async function trainCommand({ config: file, resume, set, again }: TrainRequest): Promise<number> {
+export async function trainCommand({
+  config: file,
+  resume,
+  set,
+  replace = false,
+  again,
+}: TrainRequest): Promise<number> {
   const config = loadConfig(file, set);
   const screen = process.stdout;
   let say: ((line: string) => void) | undefined;
   let stop: 'after_step' | 'now' | undefined;
+  let stoppedAt = Number.NEGATIVE_INFINITY;
   let status = 0;
   const onSignal = (signal: NodeJS.Signals) => {
-    if (signal === 'SIGHUP' && !screen.isTTY) return;
+    if (signal === 'SIGHUP' && (!screen.isTTY || stop !== undefined)) return;
+    if (performance.now() - stoppedAt < SAME_SIGNAL_MS) return;
+    stoppedAt = performance.now();
     status = 128 + constants.signals[signal];
     // Reading data is left at any point: only a step has something to finish.
     if (say === undefined) process.exit(status);
@@ -35,13 +49,13 @@ export async function trainCommand({ config: file, resume, set, again }: TrainRe
     say(stop === 'now' ? 'stopping at once' : 'finishing this step, then saving; once more stops at once');
   };
   for (const signal of SIGNALS) process.on(signal, onSignal);
-  for (const stream of [process.stdout, process.stderr])
-    stream.removeAllListeners('error').on('error', () => {});
+  screen.removeAllListeners('error').on('error', () => {});
   try {
     const { end, step } = await runTraining({
       file,
       config,
       resume,
+      replace,
       screen,
       stopRequested: () => stop,
       onTraining: (line) => {

@@ -1,6 +1,6 @@
 /**
- * The name that is most likely meant: the one whose initials the word is (lr: learning_rate), the shortest that holds
- * it (epochs: num_train_epochs), else the one with the fewest letters to insert, delete or exchange (Levenshtein 1966).
+ * The name that is most likely meant: the one whose initials the word is (lr: learning_rate), the first that holds it
+ * (batch_size: per_device_train_batch_size), else the first of those with the fewest letters to insert, delete or exchange (Levenshtein 1966).
  * Upper case, - and _ make no difference.
  */
 export function nearest(word: string, names: readonly string[]): string {
@@ -8,10 +8,10 @@ export function nearest(word: string, names: readonly string[]): string {
   const wanted = plain(word);
   const abbreviated = names.find((name) => name.includes('_') && initials(name) === wanted);
   if (abbreviated !== undefined) return abbreviated;
-  const holding = names.filter((name) => wanted.length >= 5 && plain(name).includes(wanted));
-  const candidates = holding.length > 0 ? holding : names;
-  let best = candidates[0];
-  for (const name of candidates)
+  const holding = names.find((name) => wanted.length >= 5 && plain(name).includes(wanted));
+  if (holding !== undefined) return holding;
+  let best = names[0];
+  for (const name of names)
     if (editDistance(wanted, plain(name)) < editDistance(wanted, plain(best))) best = name;
   return best;
 }

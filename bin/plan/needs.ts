@@ -1,3 +1,4 @@
+import type { RunSchedule } from '../../data/index.js';
 import { availableMemory, type Memory } from '../../engine/backend/memory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
@@ -45,6 +46,8 @@ export interface DiskUse {
   finalModel: number;
   /** At its most: with all checkpoints that stay, and one more while it is written. */
   most: number;
+  /** The same of a run that is stopped by Ctrl-C, which writes a checkpoint whatever the settings. */
+  mostStopped: number;
 }
 
 /**
@@ -56,21 +59,36 @@ export function diskUse(
   { firstStep, checkpoints, holdsModel } = { firstStep: 0, checkpoints: 0, holdsModel: false },
 ): DiskUse {
   const weights = 4 * llamaLayout(model).parameters;
-  const left = schedule.totalSteps - firstStep;
-  const saves = {
-    no: () => 0,
-    epoch: () => Math.min(schedule.epochs, left),
-    steps: (every: number) => Math.floor(schedule.totalSteps / every) - Math.floor(firstStep / every),
+  const { totalSteps } = schedule;
+  const limit = config.save_total_limit ?? Number.POSITIVE_INFINITY;
+  const every = training.saveEvery;
+  const saves =
+    every === 'no'
+      ? 0
+      : every === 'epoch'
+        ? epochEnds(schedule, firstStep, limit + 1)
+        : Math.floor(totalSteps / every) - Math.floor(firstStep / every);
+  const bytes = (saves: number) => {
+    // One more than stay is there while it is written, however many are there already.
+    const added = saves === 0 ? 0 : Math.max(1, Math.min(saves, limit + 1 - checkpoints));
+    return 3 * weights * added + (holdsModel ? 0 : weights);
   };
-  const planned =
-    typeof training.saveEvery === 'number' ? saves.steps(training.saveEvery) : saves[training.saveEvery]();
-  // Ctrl-C writes one too. One more than stay is there while it is written.
-  const most = Math.min(checkpoints + planned + 1, (config.save_total_limit ?? Number.POSITIVE_INFINITY) + 1);
   return {
     checkpoint: 3 * weights,
     finalModel: weights,
-    most: 3 * weights * Math.max(0, most - checkpoints) + (holdsModel ? 0 : weights),
+    most: bytes(saves),
+    mostStopped: bytes(Math.max(1, saves)),
   };
+}
+
+/** How many epochs end after `firstStep`, the end of the run being one too; counted up to `most`. */
+function epochEnds(schedule: RunSchedule, firstStep: number, most: number): number {
+  let ends = 0;
+  for (const { step, endsEpoch } of schedule.steps(firstStep)) {
+    if (endsEpoch || step === schedule.totalSteps - 1) ends++;
+    if (ends >= most) break;
+  }
+  return ends;
 }
 
 function plan(

@@ -4,7 +4,7 @@ import { availableMemory } from '../../engine/backend/memory.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import type { BatchSize } from '../../engine/plan/batch_size.js';
-import type { RunPlan } from '../../engine/plan/plan.js';
+import { type RunPlan, residentAllowance } from '../../engine/plan/plan.js';
 import { type PreparedRun, scheduleOf } from '../prepare.js';
 import type { Measurement } from './measure.js';
 import { diskUse } from './needs.js';
@@ -151,7 +151,7 @@ export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
 
 /** What was seen of a run beside what was planned. */
 export function compare(measured: Measurement, { memory }: RunPlan): MeasuredReport {
-  const allowed = memory.total * 1.05 + 64 * 2 ** 20;
+  const allowed = residentAllowance(memory.total);
   return {
     arena: measured.arena,
     arena_as_planned: measured.arena === memory.arena,

@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeMicroBatch } from '../../data/index.js';
 import { addon } from '../../engine/backend/addon.js';
 import { defaultThreads } from '../../engine/backend/threads.js';
 import {
   checkFreeDisk,
+  freeDisk,
   holdsModel,
   listCheckpoints,
   ownCheckpoints,
@@ -28,7 +29,7 @@ import {
 } from '../../engine/train/checkpoint.js';
 import { evaluate, type TrainingEnd, type TrainingStep, train } from '../../engine/train/loop.js';
 import { appendMetrics, dropMetricsAfter, type LineSums } from '../../engine/train/metrics.js';
-import { UserError } from '../../errors.js';
+import { fileError, UserError } from '../../errors.js';
 import { type RunConfig, renderConfig } from '../config.js';
 import { diskUse, memoryWarning } from '../plan/needs.js';
 import { evaluationExamples, type PreparedRun, prepareRun } from '../prepare.js';
@@ -56,6 +57,8 @@ export interface RunRequest {
   file: string;
   config: RunConfig;
   resume: boolean;
+  /** Whether to take the place of checkpoints and model that are in output_dir; otherwise they are refused. */
+  replace?: boolean;
   /** Where lines for the user go. */
   screen: { write(text: string): unknown; isTTY?: boolean; columns?: number };
   /** What the user has asked for by now. */
@@ -72,6 +75,7 @@ export async function runTraining({
   file,
   config,
   resume,
+  replace = false,
   screen,
   stopRequested,
   onTraining,
@@ -82,11 +86,13 @@ export async function runTraining({
     throw new UserError(`output_dir ${outputDir}: no such directory; there is nothing to resume`);
   const unlock = await lockOutputDirectory(outputDir);
   try {
+    if (!resume && replace)
+      for (const { path } of ownCheckpoints(outputDir)) await rm(path, { recursive: true });
     if (!resume && listCheckpoints(outputDir).length > 0)
       throw new UserError(
         `${outputDir}: output_dir already has checkpoints; --resume goes on from the newest, or choose another output_dir`,
       );
-    if (!resume && holdsModel(outputDir))
+    if (!resume && !replace && holdsModel(outputDir))
       throw new UserError(
         `${outputDir}: output_dir already holds a model, which this run would replace; choose another output_dir, ` +
           'or delete it first',
@@ -98,6 +104,9 @@ export async function runTraining({
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, print);
     return await trainPrepared(prepared, machine, from, { screen, print, stopRequested, onTraining });
+  } catch (error) {
+    const path = (error as NodeJS.ErrnoException).path ?? `output_dir ${outputDir}`;
+    throw fileError(error, path, 'what was saved earlier is whole');
   } finally {
     unlock();
   }
@@ -123,10 +132,13 @@ async function trainPrepared(
     await pruneCheckpoints(outputDir, config.save_total_limit, firstStep);
   const there = {
     firstStep,
-    checkpoints: ownCheckpoints(outputDir).length,
+    checkpoints: ownCheckpoints(outputDir).filter(({ step }) => step <= firstStep).length,
     holdsModel: holdsModel(outputDir),
   };
-  checkFreeDisk(outputDir, diskUse(prepared, there).most);
+  const disk = diskUse(prepared, there);
+  checkFreeDisk(outputDir, disk.most);
+  if (freeDisk(outputDir) < disk.mostStopped)
+    print(`warning: ${outputDir}: the disk has no room for the checkpoint that Ctrl-C writes`);
   const warning = memoryWarning(prepared);
   if (warning) print(warning);
 

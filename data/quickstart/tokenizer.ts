@@ -1,3 +1,4 @@
+import { byteToken } from '../../tokenizer/definition.js';
 import { formatPrompt } from '../prompt.js';
 import { SKILLS } from './skills.js';
 
@@ -16,10 +17,7 @@ const EOS = '</s>';
  * @returns file name → content
  */
 export function quickstartTokenizer(): Record<'tokenizer.json' | 'tokenizer_config.json', string> {
-  const bytes = Array.from(
-    { length: 256 },
-    (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
-  );
+  const bytes = Array.from({ length: 256 }, (_, byte) => byteToken(byte));
   const printable = Array.from({ length: 94 }, (_, i) => String.fromCharCode(0x21 + i));
   const pieces = ['<unk>', BOS, EOS, ...bytes, '▁', ...printable];
   const added = [

@@ -3,7 +3,6 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../errors.js';
-import { defaultThreads } from './threads.js';
 
 /** Where memory and arithmetic are: `cpu` computes, `meta` only counts bytes and FLOPs (see native/device.h). */
 export type DeviceName = 'cpu' | 'meta';
@@ -69,7 +68,6 @@ function load(): Addon {
       }
     },
   };
-  addon.setThreads(defaultThreads());
   return addon;
 }
 

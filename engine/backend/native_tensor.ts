@@ -159,17 +159,16 @@ function noted(handle: number): number {
 
 /** What `body` returns. If it throws, all that it made and did not dispose is released: its caller cannot know of it. */
 export function releaseOnThrow<T>(body: () => T): T {
-  const outer = made;
-  const mine = new Set<number>();
-  made = mine;
+  // What an inner call makes is the outer one's to release.
+  if (made !== undefined) return body();
+  made = new Set();
   try {
     return body();
   } catch (error) {
-    for (const handle of mine) if (addon.isLive(handle)) addon.release(handle);
+    for (const handle of made) if (addon.isLive(handle)) addon.release(handle);
     throw error;
   } finally {
-    made = outer;
-    for (const handle of mine) outer?.add(handle);
+    made = undefined;
   }
 }
 

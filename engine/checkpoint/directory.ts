@@ -212,9 +212,9 @@ async function writeAside(
   place: (aside: string) => Promise<void>,
 ): Promise<void> {
   const aside = join(outputDir, `.tmp-${name}-${process.pid}`);
-  await rm(aside, { recursive: true, force: true });
-  await mkdir(aside, { recursive: true });
   try {
+    await rm(aside, { recursive: true, force: true });
+    await mkdir(aside, { recursive: true });
     const known = new Map((await write(aside))?.map((digest) => [digest.file, digest]));
     const files: FileDigest[] = [];
     for (const file of (await readdir(aside)).sort()) {
@@ -229,7 +229,9 @@ async function writeAside(
     throw fileError(
       error,
       name === 'model' ? outputDir : join(outputDir, name),
-      'it was not saved; checkpoints saved earlier are whole: mend that, then --resume',
+      listCheckpoints(outputDir).length > 0
+        ? 'it was not saved; checkpoints saved earlier are whole: mend that, then --resume'
+        : 'it was not saved',
     );
   }
 }

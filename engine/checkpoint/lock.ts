@@ -39,14 +39,17 @@ const LOCK = '.tstrain.lock';
 export async function lockOutputDirectory(directory: string): Promise<() => void> {
   const own = self();
   let made: string | undefined;
+  let acquired = false;
   const release = () => {
     process.off('exit', release);
-    if (isSame(readHolder(join(directory, LOCK)), own)) rmSync(join(directory, LOCK), { force: true });
+    if (acquired && isSame(readHolder(join(directory, LOCK)), own))
+      rmSync(join(directory, LOCK), { force: true });
     if (made !== undefined) removeEmpty(resolve(directory), resolve(made));
   };
   try {
     made = mkdirSync(directory, { recursive: true });
     acquire(directory, own);
+    acquired = true;
     process.on('exit', release);
     removeDrafts(directory);
     await removeLeftovers(directory);
@@ -73,7 +76,10 @@ function removeEmpty(directory: string, last: string): void {
 function removeDrafts(directory: string): void {
   for (const name of readdirSync(directory)) {
     const pid = /^\.tstrain\.lock\.(\d+)(\.replacement)?$/.exec(name)?.[1];
-    if (pid !== undefined && startTimeOf(Number(pid)) === undefined)
+    if (pid === undefined) continue;
+    // One that was not even written tells no more than its name.
+    const holder = readHolder(join(directory, name));
+    if (holder ? stateOf(holder) === 'ended' : startTimeOf(Number(pid)) === undefined)
       rmSync(join(directory, name), { force: true });
   }
 }

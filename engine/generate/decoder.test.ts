@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { addon } from '../backend/addon.js';
+import { loadModel } from '../checkpoint/load_model.js';
 import type { LlamaConfig } from '../model/config.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
-import { loadModel } from '../model/load.js';
 import type { Precision } from '../model/parameters.js';
 import { RopeTables } from '../model/rope_tables.js';
 import { Decoder } from './decoder.js';

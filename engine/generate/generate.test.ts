@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import { addon } from '../backend/addon.js';
+import { loadModel } from '../checkpoint/load_model.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
-import { loadModel } from '../model/load.js';
 import { generate } from './generate.js';
 
 let model: LlamaForCausalLM;

@@ -1,6 +1,6 @@
 import type { DeviceName } from '../backend/addon.js';
 import { NativeTensor } from '../backend/native_tensor.js';
-import type { Documents } from '../ops/attention.js';
+import { type Documents, documentsOf } from '../ops/attention.js';
 import type { RopeAngles } from '../ops/rope.js';
 import { disposeAngles, type RopeTables } from './rope_tables.js';
 
@@ -29,19 +29,13 @@ export interface DeviceBatch {
 /** Copies a micro-batch to the device; dispose it with {@link disposeBatch}. */
 export function toDevice(batch: MicroBatch, device: DeviceName, ropeTables: RopeTables): DeviceBatch {
   const { ids, targets, documentOffsets } = batch;
-  const count = documentOffsets.length - 1;
-  const lengths = Array.from({ length: count }, (_, j) => documentOffsets[j + 1] - documentOffsets[j]);
+  const lengths = Array.from(documentOffsets.subarray(1), (end, j) => end - documentOffsets[j]);
   const rows: number[] = [];
   for (let i = 0; i < targets.length; i++) if (targets[i] !== -100) rows.push(i);
   return {
     tokens: ids.length,
     ids: NativeTensor.from(device, ids),
-    documents: {
-      offsets: NativeTensor.from(device, documentOffsets),
-      count,
-      longest: Math.max(0, ...lengths),
-      pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
-    },
+    documents: documentsOf(lengths, device),
     angles: ropeTables.angles(lengths),
     labelRows: NativeTensor.from(device, Int32Array.from(rows)),
     targets: NativeTensor.from(

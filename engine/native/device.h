@@ -11,8 +11,8 @@ namespace tstrain {
 struct OpTable;
 
 // One long reservation of addresses, handed out best fit and coalesced on release. It never moves and is never
-// given back piecemeal, so a training step that repeats finds its buffers where they were: the loop allocates
-// nothing from the system. Offsets depend on the order of calls alone, so a run on `meta` (which reserves
+// given back piecemeal, so a training step that repeats finds its buffers where they were: no activation comes
+// from the system. Offsets depend on the order of calls alone, so a run on `meta` (which reserves
 // nothing) has the very high-water mark of the real one. What is free at the top is not a stretch to choose but
 // the open end: an arena that is empty again places like a new one, so the high-water mark of a run is the largest
 // of its micro-batches, in whatever order they come.

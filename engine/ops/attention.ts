@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon, type DeviceName } from '../backend/addon.js';
+import { NativeTensor } from '../backend/native_tensor.js';
 
 // Causal attention over documents that lie end to end, with grouped key/value heads:
 // out = softmax(q·kᵀ/√D + mask)·v, each document for itself.
@@ -13,6 +13,25 @@ export interface Documents {
   longest: number;
   /** (query, key) pairs of one head, Σ n(n+1)/2: what the FLOPs are counted by. */
   pairs: number;
+}
+
+/** Documents of these lengths, lying end to end; their offsets are to be disposed by the caller. */
+export function documentsOf(lengths: readonly number[], device: DeviceName): Documents {
+  const offsets = new Int32Array(lengths.length + 1);
+  lengths.forEach((n, j) => {
+    offsets[j + 1] = offsets[j] + n;
+  });
+  return {
+    offsets: NativeTensor.from(device, offsets),
+    count: lengths.length,
+    longest: Math.max(0, ...lengths),
+    pairs: causalPairs(lengths),
+  };
+}
+
+/** (query, key) pairs of one head over documents of these lengths. */
+export function causalPairs(lengths: readonly number[]): number {
+  return lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0);
 }
 
 export interface Heads {

@@ -1,6 +1,5 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
 import { nativeOf } from '../backend/index.js';
-import { NativeTensor } from '../backend/native_tensor.js';
 import * as explicit from './attention.js';
 import { tapeOp } from './tape.js';
 
@@ -37,16 +36,7 @@ export function attention(qkv: Tensor, lengths: number[], heads: explicit.Heads)
 function withDocuments<T>(lengths: number[], tokens: number, body: (documents: explicit.Documents) => T): T {
   if (lengths.some((n) => !Number.isInteger(n) || n < 0) || lengths.reduce((sum, n) => sum + n, 0) !== tokens)
     throw new Error(`attention: documents of [${lengths}] tokens do not make up the ${tokens} rows of qkv`);
-  const offsets = new Int32Array(lengths.length + 1);
-  lengths.forEach((n, j) => {
-    offsets[j + 1] = offsets[j] + n;
-  });
-  const documents = {
-    offsets: NativeTensor.from('cpu', offsets),
-    count: lengths.length,
-    longest: Math.max(0, ...lengths),
-    pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
-  };
+  const documents = explicit.documentsOf(lengths, 'cpu');
   try {
     return body(documents);
   } finally {

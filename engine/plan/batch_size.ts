@@ -27,11 +27,6 @@ export function batchSize(
   };
 }
 
-/** Query-key pairs of one attention head: what the FLOPs of attention are counted by. */
-export function attentionPairs({ lengths }: BatchSize): number {
-  return lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0);
-}
-
 /**
  * How much smaller in tokens and in labels a micro-batch must be to be certain to take less of the arena. Every
  * tensor of a step grows with one or the other, but where they are placed does not: a slightly smaller micro-batch

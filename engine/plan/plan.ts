@@ -3,9 +3,10 @@ import type { LlamaConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
+import { causalPairs } from '../ops/attention.js';
 import { AdamW } from '../optim/adamw.js';
 import { globalNorm } from '../optim/clip.js';
-import { attentionPairs, type BatchSize, contenders } from './batch_size.js';
+import { type BatchSize, contenders } from './batch_size.js';
 
 /** A run as far as its memory and its arithmetic go. */
 export interface RunToPlan {
@@ -153,7 +154,7 @@ function countFlops(
   for (const size of sizes) {
     // Without a label there is nothing to learn, and nothing is computed.
     if (size.labelTokens === 0) continue;
-    flops += perToken * size.tokens + perLabel * size.labelTokens + perPair * attentionPairs(size);
+    flops += perToken * size.tokens + perLabel * size.labelTokens + perPair * causalPairs(size.lengths);
   }
   return flops;
 }
@@ -166,4 +167,12 @@ function largestBy<T>(items: readonly T[], measure: (item: T) => number): T | un
     if (value > most) [largest, most] = [item, value];
   }
   return largest;
+}
+
+/**
+ * How many bytes resident memory may grow by over a run of which `planned` bytes are in the plan: the rest is code,
+ * libraries and JavaScript's own heap.
+ */
+export function residentAllowance(planned: number): number {
+  return Math.floor(planned * 1.05) + 64 * 2 ** 20;
 }

@@ -56,7 +56,11 @@ export function appendMetrics(file: string, line: TrainLine | EvalLine): void {
   try {
     appendFileSync(file, `${JSON.stringify(line)}\n`);
   } catch (error) {
-    if (existsSync(file)) truncateSync(file, before);
+    try {
+      truncateSync(file, before);
+    } catch {
+      // Then dropMetricsAfter() does it when the run is resumed.
+    }
     throw fileError(error, file, 'checkpoints saved earlier are whole: mend that, then --resume');
   }
 }

@@ -10,7 +10,8 @@ const OpTable& best_cpu_table() {
   auto allowed = [&](const char* isa, bool runs) { return runs && (!wanted || !std::strcmp(wanted, isa)); };
   // What the compiler may use for x86-64-v3 and -v4; a virtual machine can hide parts of it.
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-              __builtin_cpu_supports("bmi2");
+              __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("movbe") &&
+              __builtin_cpu_supports("f16c");
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                 __builtin_cpu_supports("avx512vl");

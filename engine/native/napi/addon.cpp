@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -310,11 +311,27 @@ napi_value js_info(napi_env env, napi_callback_info) {
   });
 }
 
-// Handles, arena and thread count are one for the whole process, without locks.
-void refuse_other_threads() {
-  static const std::thread::id first = std::this_thread::get_id();
-  if (std::this_thread::get_id() != first)
+// Handles, arena and thread count are one for the whole process, without locks: one thread at a time has them, until
+// the last environment (a load of this addon) that it made has ended.
+struct Owner {
+  std::mutex mutex;
+  std::thread::id thread;
+  int environments = 0;
+} owner;
+
+void take_ownership(napi_env env) {
+  std::lock_guard lock(owner.mutex);
+  if (owner.environments > 0 && owner.thread != std::this_thread::get_id())
     throw OpError("the native addon is in use by another thread of this process; it works in one thread only");
+  auto give_up = [](void*) {
+    std::lock_guard lock(owner.mutex);
+    owner.environments--;
+  };
+  if (napi_add_env_cleanup_hook(env, give_up, nullptr) != napi_ok) throw OpError("cannot be told of the thread's end");
+  owner.thread = std::this_thread::get_id();
+  owner.environments++;
+  // OpenMP counts by the thread that asks: this one must run no more than workspaces are made for.
+  set_thread_count(thread_count());
 }
 
 napi_value init(napi_env env, napi_value exports) {
@@ -346,7 +363,7 @@ napi_value init(napi_env env, napi_value exports) {
 
 NAPI_MODULE_INIT() {
   return tstrain::guarded(env, [&] {
-    tstrain::refuse_other_threads();
+    tstrain::take_ownership(env);
     return tstrain::init(env, exports);
   });
 }

@@ -19,8 +19,8 @@ struct Buffer {
   bool live = false;
 };
 
-// A handle is generation · 2^24 + index, so a released one is recognised instead of reading somebody else's memory.
-// All of them throw OpError for a handle that is not live.
+// A handle is generation · 2^24 + index, so a released one is recognised instead of reading somebody else's memory: all
+// but is_live() throw OpError for it.
 f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena);
 // offset and numel count elements of the buffer's own type.
 f64 view(i64 handle, i64 offset, i64 numel);

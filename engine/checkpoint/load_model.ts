@@ -1,8 +1,8 @@
 import type { DeviceName } from '../backend/addon.js';
-import { loadHfWeights } from '../checkpoint/hf_model.js';
-import { readLlamaConfig } from './config.js';
-import { LlamaForCausalLM } from './llama.js';
-import { Parameters, type Precision } from './parameters.js';
+import { readLlamaConfig } from '../model/config.js';
+import { LlamaForCausalLM } from '../model/llama.js';
+import { Parameters, type Precision } from '../model/parameters.js';
+import { loadHfWeights } from './hf_model.js';
 
 /**
  * The model of a Hugging Face directory (`config.json` and safetensors), to be disposed by the caller. `unused`
