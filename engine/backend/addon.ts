@@ -23,7 +23,8 @@ export type NativeOp = (...args: (number | boolean)[]) => void;
 
 /** The native addon, as native/napi/addon.cpp exports it. */
 export interface Addon {
-  alloc(device: DeviceName, dtype: number, numel: number, arena: boolean): number;
+  /** `slack`: elements behind the last one that ops may use as they like (see native/tensor.h). */
+  alloc(device: DeviceName, dtype: number, numel: number, arena: boolean, slack: number): number;
   view(handle: number, elementOffset: number, numel: number): number;
   release(handle: number): void;
   /** Whether a buffer of this handle has not been released yet. */

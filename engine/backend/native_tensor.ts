@@ -15,6 +15,9 @@ const ARRAYS = {
   uint8: Uint8Array,
 } as const satisfies Record<DType, unknown>;
 
+/** Rows of a step of native/cpu/onednn.cpp. */
+const ROW_STEP = 32;
+
 /** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
   let size = 1;
@@ -44,7 +47,7 @@ export class NativeTensor {
   /** Memory that lives until it is disposed. Its contents are undefined. */
   static onHeap(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
     return new NativeTensor(
-      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), false)),
+      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), false, 0)),
       device,
       dtype,
       shape,
@@ -54,7 +57,22 @@ export class NativeTensor {
   /** Memory of a training step: reused at once after dispose(). Its contents are undefined. */
   static inArena(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
     return new NativeTensor(
-      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), true)),
+      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), true, 0)),
+      device,
+      dtype,
+      shape,
+    );
+  }
+
+  /**
+   * A matrix in the arena with room behind it for rows up to the next multiple of 32: matrix products may then be done
+   * on whole steps of rows (native/cpu/onednn.cpp), whatever the number of tokens.
+   */
+  static matrix(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
+    const [rows, columns] = shape;
+    const slack = (Math.ceil(rows / ROW_STEP) * ROW_STEP - rows) * columns;
+    return new NativeTensor(
+      noted(addon.alloc(device, CODES[dtype], rows * columns, true, slack)),
       device,
       dtype,
       shape,
@@ -76,9 +94,11 @@ export class NativeTensor {
     return this.size * BYTES[this.dtype];
   }
 
-  /** A new arena tensor on this one's device. */
+  /** A new arena tensor on this one's device; a matrix of bfloat16 with room for rows. */
   like(shape: readonly number[] = this.shape, dtype: DType = this.dtype): NativeTensor {
-    return NativeTensor.inArena(this.device, dtype, shape);
+    return dtype === 'bfloat16' && shape.length === 2
+      ? NativeTensor.matrix(this.device, dtype, shape)
+      : NativeTensor.inArena(this.device, dtype, shape);
   }
 
   /** Shares memory: `shape` elements from `elementOffset` on. */

@@ -23,7 +23,7 @@
   OP(gemm, (Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate),                  \
      need(c, m * n, floats), need(a, m * k, floats), need(b, k * n, floats),                                       \
      same_type(a, b), require(c.dtype == a.dtype || c.dtype == DType::f32, "float32 operands need a float32 result"),  \
-     cost(2.0 * f64(m) * f64(n) * f64(k), gemm_workspace(c.dtype, a.dtype, m, n, k, trans_a, trans_b, accumulate)))     \
+     cost(2.0 * f64(m) * f64(n) * f64(k), gemm_workspace(c, a, b, m, n, k, trans_a, trans_b, accumulate)))               \
   /* RMSNorm (arXiv 1910.07467) of x + residual: sum = x + residual (both optional), rstd = 1/√(mean(sum²)+eps),   \
      y = sum · rstd · w. Rows of dim. */                                                                           \
   OP(rmsnorm_forward, (Out y, Out rstd, Out sum, In x, In residual, In w, i64 rows, i64 dim, f64 eps),             \
@@ -184,7 +184,7 @@ inline i64 strided_extent(i64 offset, i64 d0, i64 d1, i64 d2, i64 d3, i64 s0, i6
   return offset + (d0 - 1) * s0 + (d1 - 1) * s1 + (d2 - 1) * s2 + (d3 - 1) * s3 + 1;
 }
 
-i64 gemm_workspace(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate);
+i64 gemm_workspace(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate);
 i64 attention_forward_workspace(i64 max_k, i64 head_dim);
 i64 attention_backward_workspace(i64 max_tokens, i64 head_dim);
 

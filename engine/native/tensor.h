@@ -50,6 +50,8 @@ template <class Pointer>
 struct TensorOf {
   Pointer data = nullptr;
   i64 numel = 0;
+  // Elements behind the last one that belong to the buffer and mean nothing: any op may write there.
+  i64 slack = 0;
   DType dtype = DType::f32;
   bool present = false;
   explicit operator bool() const { return present; }

@@ -15,6 +15,7 @@ import {
   tensor,
   valuesOf,
 } from '../../tests/op_cases.js';
+import { NativeTensor } from '../backend/native_tensor.js';
 import { linear, linearBackwardInput, linearBackwardWeight } from './linear.js';
 
 /** C [m,n] = A [m,k] · B [k,n]. */
@@ -137,6 +138,44 @@ export const cases: OpCases = (device) => {
         'linearBackwardWeight: dy [3,5], x [3,5] and dw [2,4] do not fit',
       );
     });
+  });
+
+  it.each([1, 2, 31, 32, 33, 95])('%d rows with room behind them give what they give without', (rows) => {
+    const random = new Random(rows);
+    const [inner, out, half] = [48, 80, rows >> 1];
+    // What an earlier tensor left in the arena must not matter, least of all where rows are summed over.
+    const earlier = NativeTensor.matrix(device, 'float32', [4 * rows + 256, inner + out]);
+    op('fill', earlier, earlier.size, Number.NaN);
+    earlier.dispose();
+    const w = normal(device, 'bfloat16', random, [out, inner]);
+    const [x, dy] = [inner, out].map((columns) => normal(device, 'bfloat16', random, [rows, columns]));
+    const roomy = [x, dy].map((t) => {
+      const copy = NativeTensor.matrix(device, 'bfloat16', t.shape);
+      op('cast', copy, t, t.size);
+      return copy;
+    });
+
+    const results = [[x, dy], roomy].map(([x, dy]) => {
+      const last = x.view([rows - half, inner], half * inner);
+      const into = (shape: number[]) => (x === roomy[0] ? undefined : empty(device, 'bfloat16', shape));
+      const y = [
+        linear(x, w, into([rows, out])),
+        linear(last, w, into([rows - half, out])),
+        linearBackwardInput(dy, w, into([rows, inner])),
+      ];
+      const dw = tensor(device, 'float32', new Float32Array(out * inner), [out, inner]);
+      linearBackwardWeight(dw, dy, x);
+      const values = [...y, dw].map(valuesOf);
+      last.dispose();
+      if (x === roomy[0]) for (const t of y) t.dispose();
+      return values;
+    });
+    // Sums in another order at most: bfloat16 rounds them once, float32 sums of 95 terms are right to 1e-5.
+    results[0].forEach((expected, i) => {
+      const relative = i < 3 ? 2 * ROUNDING.bfloat16 : 1e-5;
+      expectClose(results[1][i], expected, { relative, absolute: 1e-5 });
+    });
+    for (const t of roomy) t.dispose();
   });
 
   itRefuses('a matrix that is too small', device, 'gemm: a has 5 elements, needs 6', (d) =>

@@ -1,5 +1,5 @@
 import { addon } from '../backend/addon.js';
-import { type NativeTensor, release } from '../backend/native_tensor.js';
+import { NativeTensor, release } from '../backend/native_tensor.js';
 import { linearBackwardInput, linearBackwardWeight } from './linear.js';
 
 // The language-model head and its loss in one op: loss[i] = logsumexp(h[i]·Wᵀ) − (h[i]·Wᵀ)[target[i]].
@@ -12,9 +12,9 @@ import { linearBackwardInput, linearBackwardWeight } from './linear.js';
  */
 const CHUNK_BYTES = 64 << 20;
 
-/** Rows of a chunk, for a vocabulary of that size. */
+/** Rows of a chunk, for a vocabulary of that size: a multiple of 32, so that few shapes of products come up. */
 export function chunkRows(rows: number, vocab: number): number {
-  return Math.max(1, Math.min(rows, Math.floor(CHUNK_BYTES / (4 * vocab))));
+  return Math.min(rows, Math.max(32, Math.floor(CHUNK_BYTES / (4 * vocab * 32)) * 32));
 }
 
 /** The loss of each row, float32 [rows], for h [rows, dim], w [vocab, dim], targets int32 [rows]. */
@@ -85,7 +85,8 @@ function forEachChunk(
   for (let start = 0; start < total; start += most) {
     const rows = Math.min(most, total - start);
     const hidden = h.view([rows, dim], start * dim);
-    const logits = h.like([rows, vocab], 'float32');
+    const shape = [rows, vocab];
+    const logits = h.dtype === 'bfloat16' ? NativeTensor.matrix(h.device, 'float32', shape) : h.like(shape);
     addon.ops.gemm(logits.handle, hidden.handle, w.handle, rows, vocab, dim, false, true, false);
     const parts = split.map((t) => {
       const width = t.size / total;

@@ -16,7 +16,7 @@ namespace tstrain {
 bool onednn_takes(DType) { return false; }
 Bf16Gemm bf16_gemm() { return Bf16Gemm::float32; }
 bool onednn_gemm(Out, In, In, i64, i64, i64, bool, bool, bool, void*) { return false; }
-i64 onednn_gemm_scratch(DType, DType, i64, i64, i64, bool, bool, bool) { return 0; }
+i64 onednn_gemm_scratch(Out, In, In, i64, i64, i64, bool, bool, bool) { return 0; }
 const char* onednn_version() { return ""; }
 
 #else
@@ -131,9 +131,37 @@ bool onednn_takes(DType ab) {
   return used && (ab == DType::f32 || bf16_gemm() != Bf16Gemm::float32);
 }
 
-i64 onednn_gemm_scratch(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
-  if (ab != DType::bf16 || !onednn_takes(ab) || m * n * k == 0) return 0;
-  return i64(product(c, ab, m, n, k, trans_a, trans_b, accumulate).description.scratchpad_desc().get_size());
+// Every micro-batch of real rows has another number of tokens: m of a linear layer, k of its weight's gradient. Where all
+// tensors of so many rows have slack behind them, the product is one of a whole number of steps, so that some tens of
+// primitives serve a whole run instead of twenty new ones a step.
+namespace {
+constexpr i64 kRowStep = 32;
+
+struct Rows {
+  i64 m, k;
+};
+
+Rows stepped(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) {
+  auto room = [](const auto& t, i64 rows, i64 more, i64 columns) {
+    return t.numel == rows * columns && t.slack >= more * columns;
+  };
+  i64 more_m = (m + kRowStep - 1) / kRowStep * kRowStep - m, more_k = (k + kRowStep - 1) / kRowStep * kRowStep - k;
+  if (!trans_a && room(a, m, more_m, k) && room(c, m, more_m, n)) m += more_m;
+  if (trans_a && !trans_b && room(a, k, more_k, m) && room(b, k, more_k, n)) k += more_k;
+  return {m, k};
+}
+
+// Rows of the slack that are summed over must add nothing.
+void clear_slack(In t, i64 elements) {
+  std::memset(const_cast<char*>(t.as<char>()) + t.numel * size_of(t.dtype), 0, size_t(elements * size_of(t.dtype)));
+}
+}  // namespace
+
+i64 onednn_gemm_scratch(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  if (a.dtype != DType::bf16 || !onednn_takes(a.dtype) || m * n * k == 0) return 0;
+  Rows r = stepped(c, a, b, m, n, k, trans_a, trans_b);
+  auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, accumulate);
+  return i64(p.description.scratchpad_desc().get_size());
 }
 
 bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch) {
@@ -144,7 +172,12 @@ bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool tran
     if (status != dnnl_success) throw OpError("oneDNN's sgemm fails with status " + std::to_string(int(status)));
     return true;
   }
-  auto& p = product(c.dtype, a.dtype, m, n, k, trans_a, trans_b, accumulate);
+  Rows r = stepped(c, a, b, m, n, k, trans_a, trans_b);
+  if (r.k > k) {
+    clear_slack(a, (r.k - k) * m);
+    clear_slack(b, (r.k - k) * n);
+  }
+  auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, accumulate);
   auto bind = [&](const memory::desc& d, const void* data) { return memory(d, engine(), const_cast<void*>(data)); };
   p.primitive.execute(stream(), {{DNNL_ARG_SRC, bind(p.description.src_desc(), a.data)},
                                  {DNNL_ARG_WEIGHTS, bind(p.description.weights_desc(), b.data)},

@@ -5,10 +5,10 @@
 
 namespace tstrain {
 
-i64 gemm_workspace(DType c, DType ab, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+i64 gemm_workspace(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
   if (m == 1 && trans_b) return 0;
-  if (onednn_takes(ab)) return onednn_gemm_scratch(c, ab, m, n, k, trans_a, trans_b, accumulate);
-  i64 wide = c == DType::bf16 && k > kGemmDepth ? m * n : 0;
+  if (onednn_takes(a.dtype)) return onednn_gemm_scratch(c, a, b, m, n, k, trans_a, trans_b, accumulate);
+  i64 wide = c.dtype == DType::bf16 && k > kGemmDepth ? m * n : 0;
   return 4 * (gemm_pack_floats(thread_count()) + wide);
 }
 

@@ -104,6 +104,7 @@ T decode_tensor(napi_env env, napi_value v, Device*& device) {
   device = b.device;
   t.data = b.data;
   t.numel = b.numel;
+  t.slack = b.slack;
   t.dtype = b.dtype;
   t.present = true;
   return t;
@@ -197,8 +198,9 @@ DType to_dtype(napi_env env, napi_value v) {
 
 napi_value js_alloc(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<4> a(env, info);
-    return number(env, allocate(device_named(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]), to_bool(env, a.v[3])));
+    Arguments<5> a(env, info);
+    return number(env, allocate(device_named(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]),
+                                to_bool(env, a.v[3]), to_integer(env, a.v[4])));
   });
 }
 

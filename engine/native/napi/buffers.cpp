@@ -41,13 +41,14 @@ bool is_live(i64 handle) {
 
 const Buffer& buffer_of(i64 handle) { return buffers[index_of(handle)]; }
 
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena) {
-  if (numel < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
+f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 slack) {
+  if (numel < 0 || slack < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
   auto index = new_index();
   auto& b = buffers[index];
-  i64 bytes = numel * size_of(dtype);
+  i64 bytes = (numel + slack) * size_of(dtype);
   b.device = &device;
   b.numel = numel;
+  b.slack = slack;
   b.dtype = dtype;
   b.root = index;
   b.references = 1;
@@ -79,7 +80,7 @@ void release(i64 handle) {
   if (index != root) vacant.push_back(index);
   auto& r = buffers[root];
   if (--r.references > 0) return;
-  i64 bytes = r.numel * size_of(r.dtype);
+  i64 bytes = (r.numel + r.slack) * size_of(r.dtype);
   if (r.source == Source::arena) r.device->arena.release(r.offset, bytes);
   else r.device->heap_release(r.data, bytes);
   vacant.push_back(root);
@@ -96,6 +97,7 @@ f64 view(i64 handle, i64 offset, i64 numel) {
   b.device = parent.device;
   b.dtype = parent.dtype;
   b.numel = numel;
+  b.slack = offset + numel == parent.numel ? parent.slack : 0;
   b.data = parent.data ? parent.data + offset * size_of(parent.dtype) : nullptr;
   b.source = Source::view;
   b.root = parent.root;

@@ -10,6 +10,7 @@ struct Buffer {
   Device* device = nullptr;
   char* data = nullptr;
   i64 numel = 0;
+  i64 slack = 0;  // see TensorOf
   DType dtype = DType::f32;
   Source source = Source::heap;
   i64 offset = 0;          // in the arena, for arena buffers
@@ -21,8 +22,8 @@ struct Buffer {
 
 // A handle is generation · 2^24 + index, so a released one is recognised instead of reading somebody else's memory: all
 // but is_live() throw OpError for it.
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena);
-// offset and numel count elements of the buffer's own type.
+f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 slack);
+// offset and numel count elements of the buffer's own type. A view up to the end has the slack behind it too.
 f64 view(i64 handle, i64 offset, i64 numel);
 void release(i64 handle);
 bool is_live(i64 handle);
