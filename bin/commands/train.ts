@@ -73,6 +73,8 @@ export async function trainCommand({
     return status;
   } finally {
     for (const signal of SIGNALS) process.off(signal, onSignal);
+    // With the terminal gone, Node's own end would fail to reset it and abort.
+    if (status === 128 + constants.signals.SIGHUP) process.kill(process.pid, 'SIGHUP');
   }
 }
 
