@@ -14,8 +14,8 @@ export interface TrainRequest {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** One Ctrl-C can come twice: from the terminal, and from npx, which passes its own on. People are slower. */
-const SAME_SIGNAL_MS = 400;
+/** Under npx one Ctrl-C comes twice: from the terminal, and from npm, which passes its own on. People are slower. */
+const SAME_SIGNAL_MS = process.env.npm_command === undefined ? 0 : 100;
 
 /**
  * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM, or the end of the terminal) finishes the step and saves; a
