@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -295,6 +303,18 @@ describe('a config is refused for', () => {
     expect(scratch('  vocab_size: 64\n', 'model_config.hidden_size=66')).toBe(
       'scratch.yaml:3: model_config: hidden_size is 66; it must be a multiple of num_attention_heads (32)',
     );
+  });
+
+  it('no key that transformers writes into a config.json', () => {
+    const fixtures = join(import.meta.dirname, '../tests/fixtures/llama');
+    for (const name of readdirSync(fixtures))
+      for (const file of ['config.json', 'config.v5.json']) {
+        const path = join(fixtures, name, file);
+        if (!existsSync(path)) continue;
+        const model_config = JSON.parse(readFileSync(path, 'utf8'));
+        const set = ['model_name_or_path=null', `model_config=${JSON.stringify(model_config)}`];
+        expect(load('', set).model_config, path).toEqual(model_config);
+      }
   });
 
   it('an output that would overwrite the model', () => {

@@ -95,19 +95,28 @@ const HF_CONFIG = z.looseObject({
   pad_token_id: z.union([tokenId, z.literal(-1)], 'must be a token id').nullish(),
 });
 
-/** Every key that a config.json of a LLaMA may have: those read here, and those of transformers that change nothing. */
+/**
+ * Keys of transformers' PretrainedConfig, which every config.json may have, and which change nothing here; old files
+ * keep the settings of generation there too.
+ */
+const HARMLESS = `
+  architectures rope_scaling rope_parameters torch_dtype dtype use_cache use_bfloat16 transformers_version
+  name_or_path _name_or_path _attn_implementation attn_implementation auto_map output_attentions
+  output_hidden_states return_dict torchscript tokenizer_class chunk_size_feed_forward pruned_heads
+  is_decoder is_encoder_decoder add_cross_attention cross_attention_hidden_size tie_encoder_decoder
+  tf_legacy_loss finetuning_task problem_type id2label label2id num_labels prefix sep_token_id
+  decoder_start_token_id task_specific_params max_length min_length do_sample early_stopping num_beams
+  num_beam_groups temperature diversity_penalty top_k top_p typical_p repetition_penalty length_penalty
+  suppress_tokens no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences
+  output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id remove_invalid_values
+  exponential_decay_length_penalty begin_suppress_tokens
+`
+  .trim()
+  .split(/\s+/);
+
+/** Every key that a config.json of a LLaMA may have: those read here, and those that change nothing. */
 export function llamaConfigKeys(): string[] {
-  const harmless = [
-    'architectures',
-    'rope_scaling',
-    'rope_parameters',
-    'torch_dtype',
-    'dtype',
-    'use_cache',
-    'transformers_version',
-    '_name_or_path',
-  ];
-  return [...Object.keys(HF_CONFIG.shape), ...Object.keys(SUPPORTED), ...harmless];
+  return [...Object.keys(HF_CONFIG.shape), ...Object.keys(SUPPORTED), ...HARMLESS];
 }
 
 const ROPE_TYPES = ['default', 'linear', 'dynamic', 'llama3', 'yarn'] as const;
