@@ -12,14 +12,11 @@ import { root, scratch, sources } from './paths.js';
 import { findPeerPython } from './peer_python.js';
 import type { Limits, OwnReady, OwnRound, Ready, Round } from './protocol.js';
 import { bars, type CellMeasurement, differences, PEERS, type PeerName, summarise, table } from './report.js';
-import { store } from './results.js';
+import { ROUNDS_TO_STORE, store } from './results.js';
 import { SHAPES } from './shapes.js';
 import { ALPACA_ROWS, COUNTED, makeWorkload, meanSizes } from './workload.js';
 
 // `npm run bench`: this project and PyTorch + transformers at the same work, in rounds that take turns.
-
-/** Fewer rounds are good for a look, not for a figure that is kept. */
-const ROUNDS_TO_STORE = 5;
 
 interface Options {
   cells?: string;

@@ -9,7 +9,7 @@ import type { Precision } from '../engine/model/parameters.js';
 import { type Gemm, GemmTimer, gemmFlops, gemmsOf } from './gemms.js';
 import { currentCommit, describeMachine } from './machine.js';
 import { scratch, sources } from './paths.js';
-import { store } from './results.js';
+import { ROUNDS_TO_STORE, store } from './results.js';
 import { configOf, type ShapeName } from './shapes.js';
 import { median, medianRatio } from './statistics.js';
 
@@ -17,8 +17,6 @@ import { median, medianRatio } from './statistics.js';
 // matrix products of a step over 4 × 512 tokens, in turns.
 
 const SECONDS = 0.1;
-/** Fewer rounds are good for a look, not for a figure that is kept. */
-const ROUNDS_TO_STORE = 5;
 const TOKENS = 2048;
 const LABELS = 2044;
 /** The op table's part of the plain program's rate that bf16 has to reach where the processor multiplies it. */

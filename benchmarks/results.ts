@@ -3,8 +3,11 @@ import { dirname, join } from 'node:path';
 import { type Machine, machineSlug } from './machine.js';
 import { sources } from './paths.js';
 
+/** Fewer rounds are good for a look, not for a figure that is kept. */
+export const ROUNDS_TO_STORE = 5;
+
 /**
- * Stores a result, in `file` or in results/<date>-<machine><suffix>.json: never over another one.
+ * Stores a result: in `file`, or under a name of its own, results/<date>-<machine><suffix>.json.
  * @returns the file
  */
 export function store<R extends { date: string }>(

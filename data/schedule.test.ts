@@ -103,7 +103,7 @@ describe('measureRun', () => {
       numTrainEpochs: 2,
     });
     expect(
-      measureRun(run, { lengths: Int32Array.of(3, 5, 4, 1), labelCounts: Int32Array.of(1, 0, 3, 0) }),
+      measureRun(run.steps(), { lengths: Int32Array.of(3, 5, 4, 1), labelCounts: Int32Array.of(1, 0, 3, 0) }),
     ).toEqual({
       microBatches: 4,
       tokens: 26,

@@ -105,9 +105,9 @@ export interface RunTotals {
   largest: Int32Array;
 }
 
-/** Walks all micro-batches of a run, by lengths alone. */
+/** Walks all micro-batches of a run's steps, or of an epoch, by lengths alone. */
 export function measureRun(
-  schedule: RunSchedule,
+  steps: Iterable<{ microBatches: readonly Int32Array[] }>,
   { lengths, labelCounts }: Pick<Dataset, 'lengths' | 'labelCounts'>,
 ): RunTotals {
   const totals: RunTotals = {
@@ -117,7 +117,7 @@ export function measureRun(
     largest: new Int32Array(0),
   };
   let most = 0;
-  for (const { microBatches } of schedule.steps())
+  for (const { microBatches } of steps)
     for (const indices of microBatches) {
       let tokens = 0;
       let labelTokens = 0;

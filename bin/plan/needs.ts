@@ -1,4 +1,4 @@
-import type { RunSchedule } from '../../data/index.js';
+import { measureRun, type RunSchedule } from '../../data/index.js';
 import { availableMemory, type Memory } from '../../engine/backend/memory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
@@ -24,9 +24,8 @@ export function planPrepared(prepared: PreparedRun): RunPlan {
  */
 export function memoryWarning(prepared: PreparedRun, memory: Memory = availableMemory()): string | undefined {
   const { schedule, dataset } = prepared;
-  const sizes = schedule.epoch(0).microBatches.map((examples) => batchSize(examples, dataset));
-  const largest = sizes.reduce((most, size) => (size.tokens > most.tokens ? size : most));
-  const { total } = plan(prepared, [largest], []).memory;
+  const { largest } = measureRun([schedule.epoch(0)], dataset);
+  const { total } = plan(prepared, [batchSize(largest, dataset)], []).memory;
   return total > memory.available ? tooLarge(total, memory) : undefined;
 }
 

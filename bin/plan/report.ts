@@ -97,7 +97,7 @@ interface DataReport {
 export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
   const { config, schedule, training, dataset, evalDataset } = prepared;
   const steps = schedule.totalSteps;
-  const totals = measureRun(schedule, dataset);
+  const totals = measureRun(schedule.steps(), dataset);
   const { memory } = plan;
   const machine = availableMemory();
   return {

@@ -44,24 +44,25 @@ export class NativeTensor {
     this.size = sizeOf(shape);
   }
 
+  private static allocate(
+    device: DeviceName,
+    dtype: DType,
+    shape: readonly number[],
+    inArena: boolean,
+    slack: number,
+  ): NativeTensor {
+    const handle = noted(addon.alloc(device, CODES[dtype], sizeOf(shape), inArena, slack));
+    return new NativeTensor(handle, device, dtype, shape);
+  }
+
   /** Memory that lives until it is disposed. Its contents are undefined. */
   static onHeap(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    return new NativeTensor(
-      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), false, 0)),
-      device,
-      dtype,
-      shape,
-    );
+    return NativeTensor.allocate(device, dtype, shape, false, 0);
   }
 
   /** Memory of a training step: reused at once after dispose(). Its contents are undefined. */
   static inArena(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    return new NativeTensor(
-      noted(addon.alloc(device, CODES[dtype], sizeOf(shape), true, 0)),
-      device,
-      dtype,
-      shape,
-    );
+    return NativeTensor.allocate(device, dtype, shape, true, 0);
   }
 
   /**
@@ -71,12 +72,7 @@ export class NativeTensor {
   static matrix(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
     const [rows, columns] = shape;
     const slack = (Math.ceil(rows / ROW_STEP) * ROW_STEP - rows) * columns;
-    return new NativeTensor(
-      noted(addon.alloc(device, CODES[dtype], rows * columns, true, slack)),
-      device,
-      dtype,
-      shape,
-    );
+    return NativeTensor.allocate(device, dtype, shape, true, slack);
   }
 
   /** A heap tensor with these values (int32 from an Int32Array, else float32). */

@@ -55,9 +55,11 @@ export function environmentThreads(env: NodeJS.ProcessEnv = process.env): number
  * of them as OpenMP's own `OMP_THREAD_LIMIT` leaves.
  */
 export function defaultThreads(env: NodeJS.ProcessEnv = process.env, read: ReadFile = kernelFile): number {
+  const asked = environmentThreads(env);
+  if (asked !== undefined) return asked;
   const limit = Number(env.OMP_THREAD_LIMIT);
   const { usable } = availableCores(read);
-  return environmentThreads(env) ?? (isThreadCount(limit) ? Math.min(usable, limit) : usable);
+  return isThreadCount(limit) ? Math.min(usable, limit) : usable;
 }
 
 function cpuQuota(read: ReadFile): number | undefined {

@@ -54,8 +54,9 @@ inline void store(bf16* p, float x) {
   p->bits = std::uint16_t((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
-// eˣ to a few units in the last place in the range of normal floats; 0 below it, as softmax wants. Cody–Waite reduction by ln 2 and
-// a degree-6 polynomial. Arguments of a softmax are at most 0; SiLU's sigmoid may ask for large ones, which saturate.
+// eˣ to a few units in the last place in the range of normal floats; 0 below it, as softmax wants. Cody–Waite
+// reduction by ln 2 and a degree-6 polynomial. Arguments of a softmax are at most 0; SiLU's sigmoid may ask for large
+// ones, which saturate.
 inline float exp_float(float x) {
   constexpr float kLog2e = 1.44269504088896341f, kLn2Hi = 0.693359375f, kLn2Lo = -2.12194440e-4f;
   constexpr float kMagic = 12582912.f;  // 1.5·2²³: adding it rounds to an integer
