@@ -1,5 +1,5 @@
-import type { Addon } from '../engine/backend/addon.js';
-import { NativeTensor } from '../engine/backend/native_tensor.js';
+import type { Addon } from '../engine/device/addon.js';
+import { NativeTensor } from '../engine/device/native_tensor.js';
 import type { LlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
 

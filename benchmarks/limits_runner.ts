@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { addon } from '../engine/backend/addon.js';
-import { NativeTensor } from '../engine/backend/native_tensor.js';
+import { addon } from '../engine/device/addon.js';
+import { NativeTensor } from '../engine/device/native_tensor.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
 import { type Gemm, GemmTimer, gemmFlops, gemmsOf, timeRepeated } from './gemms.js';

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { availableMemory } from '../engine/backend/memory.js';
-import { processor } from '../engine/backend/processor.js';
-import { availableCores } from '../engine/backend/threads.js';
+import { availableMemory } from '../engine/machine/memory.js';
+import { processor } from '../engine/machine/processor.js';
+import { availableCores } from '../engine/machine/threads.js';
 import { root } from './paths.js';
 
 /** What a figure depends on besides the code. */

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { addon } from '../engine/backend/addon.js';
-import { residentMemory } from '../engine/backend/memory.js';
+import { addon } from '../engine/device/addon.js';
+import { residentMemory } from '../engine/machine/memory.js';
 import type { Precision } from '../engine/model/parameters.js';
 import { type OwnReady, serve } from './protocol.js';
 import { planMemory, Training } from './training.js';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { addon } from '../engine/backend/addon.js';
+import { addon } from '../engine/device/addon.js';
 import { parseCells } from './cells.js';
 import { GemmTimer, gemmFlops, gemmsOf } from './gemms.js';
 import { configOf, SHAPES } from './shapes.js';

@@ -1,6 +1,6 @@
 import { makeMicroBatch } from '../data/batch.js';
-import { addon, type DeviceName } from '../engine/backend/addon.js';
-import { residentMemory } from '../engine/backend/memory.js';
+import { addon, type DeviceName } from '../engine/device/addon.js';
+import { residentMemory } from '../engine/machine/memory.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Document, isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml';
-import { environmentThreads } from '../engine/backend/threads.js';
+import { environmentThreads } from '../engine/machine/threads.js';
 import { llamaConfigKeys, parseLlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
 import { nearest } from './config/nearest.js';

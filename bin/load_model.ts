@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
-import { addon } from '../engine/backend/addon.js';
-import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/backend/threads.js';
 import { loadModel } from '../engine/checkpoint/load_model.js';
+import { addon } from '../engine/device/addon.js';
+import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/machine/threads.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { UserError } from '../errors.js';
 import { pathFault } from './path_fault.js';

@@ -1,5 +1,5 @@
 import { type Dataset, loadDataset, type RunSchedule, renderReport, runSchedule } from '../data/index.js';
-import { defaultThreads } from '../engine/backend/threads.js';
+import { defaultThreads } from '../engine/machine/threads.js';
 import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
 import type { AdamWOptions } from '../engine/optim/adamw.js';

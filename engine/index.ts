@@ -3,8 +3,8 @@
  * engine underneath.
  */
 
-import { addon } from './backend/addon.js';
-import { defaultThreads } from './backend/threads.js';
+import { addon } from './device/addon.js';
+import { defaultThreads } from './machine/threads.js';
 
 // Commands choose for themselves; whoever imports the library has the default until setThreads() is called.
 addon.setThreads(defaultThreads());
@@ -17,10 +17,9 @@ export function setThreads(threads: number): void {
   addon.setThreads(threads);
 }
 
-export { fallbackCounts, nativeOf, tensorOf } from './backend/index.js';
-export { NativeTensor } from './backend/native_tensor.js';
 export { loadHfWeights, saveHfWeights, type WeightSet } from './checkpoint/hf_model.js';
 export { loadModel } from './checkpoint/load_model.js';
+export { NativeTensor } from './device/native_tensor.js';
 export { Decoder } from './generate/decoder.js';
 export { type GenerateOptions, generate } from './generate/generate.js';
 export { probabilities, type Sampling } from './generate/sampling.js';
@@ -33,19 +32,20 @@ export {
 export type { MicroBatch } from './model/device_batch.js';
 export { LlamaForCausalLM } from './model/llama.js';
 export { Gradients, Parameters, type Precision } from './model/parameters.js';
-export { type LossOptions, llamaLogits, llamaLoss, type NamedWeights } from './model/tape.js';
 export type { Heads } from './ops/attention.js';
-export { attention } from './ops/attention_tape.js';
-export { embedding } from './ops/embedding_tape.js';
-export { linearCrossEntropy } from './ops/linear_cross_entropy_tape.js';
-export { linear } from './ops/linear_tape.js';
-export { residualAdd } from './ops/residual_add_tape.js';
-export { addRmsnorm, rmsnorm } from './ops/rmsnorm_tape.js';
-export { rope } from './ops/rope_tape.js';
-export { swiglu } from './ops/swiglu_tape.js';
 export { AdamW, type AdamWOptions } from './optim/adamw.js';
 export { clipFactor, globalNorm } from './optim/clip.js';
 export { learningRateAt, type Schedule } from './optim/schedule.js';
+export { fallbackCounts, nativeOf, tensorOf } from './tfjs/index.js';
+export { attention } from './tfjs/tape/attention.js';
+export { embedding } from './tfjs/tape/embedding.js';
+export { linear } from './tfjs/tape/linear.js';
+export { linearCrossEntropy } from './tfjs/tape/linear_cross_entropy.js';
+export { type LossOptions, llamaLogits, llamaLoss, type NamedWeights } from './tfjs/tape/llama.js';
+export { residualAdd } from './tfjs/tape/residual_add.js';
+export { addRmsnorm, rmsnorm } from './tfjs/tape/rmsnorm.js';
+export { rope } from './tfjs/tape/rope.js';
+export { swiglu } from './tfjs/tape/swiglu.js';
 export {
   evaluate,
   type TrainingBatch,

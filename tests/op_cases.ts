@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { addon, type DeviceName } from '../engine/backend/addon.js';
-import { BYTES, type DType, NativeTensor, sizeOf } from '../engine/backend/native_tensor.js';
+import { addon, type DeviceName } from '../engine/device/addon.js';
+import { BYTES, type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
 
 // What the case files of the op table (engine/ops/*.cases.ts) are made of. A case file exports `cases`, which
 // declares its tests for one device; runOpCases() runs every file on every device that is present. References are

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadDataset, makeMicroBatch } from '../data/index.js';
-import { addon } from '../engine/backend/addon.js';
-import { defaultThreads } from '../engine/backend/threads.js';
+import { addon } from '../engine/device/addon.js';
+import { defaultThreads } from '../engine/machine/threads.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Parameters } from '../engine/model/parameters.js';

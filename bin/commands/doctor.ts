@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { availableMemory, type Memory } from '../../engine/backend/memory.js';
-import { type Processor, processor } from '../../engine/backend/processor.js';
-import { availableCores, type Cores, defaultThreads } from '../../engine/backend/threads.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
+import { availableMemory, type Memory } from '../../engine/machine/memory.js';
+import { type Processor, processor } from '../../engine/machine/processor.js';
+import { availableCores, type Cores, defaultThreads } from '../../engine/machine/threads.js';
 import { version } from '../version.js';
 import { gib } from '../words.js';
 
@@ -92,7 +92,7 @@ export function describe(d: Diagnosis): string[] {
 
 async function nativeAddon(): Promise<Diagnosis['addon']> {
   try {
-    const { addon } = await import('../../engine/backend/addon.js');
+    const { addon } = await import('../../engine/device/addon.js');
     const { instructionSet, bf16Gemm, onednn } = addon.info();
     return { instruction_set: instructionSet, bf16_gemm: bf16Gemm, onednn: onednn || null };
   } catch (error) {

@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatPrompt } from '../../data/prompt.js';
-import { addon } from '../../engine/backend/addon.js';
+import { addon } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
 import { runCommand } from '../../tests/run_command.js';
 import { writeTinyModel } from '../../tests/tiny_model.js';

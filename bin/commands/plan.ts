@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
 import { Command } from 'commander';
-import { addon } from '../../engine/backend/addon.js';
-import { availableMemory } from '../../engine/backend/memory.js';
-import { defaultThreads } from '../../engine/backend/threads.js';
+import { addon } from '../../engine/device/addon.js';
+import { availableMemory } from '../../engine/machine/memory.js';
+import { defaultThreads } from '../../engine/machine/threads.js';
 import { loadConfig } from '../config.js';
 import { trialRun } from '../plan/measure.js';
 import { planPrepared, tooLarge } from '../plan/needs.js';

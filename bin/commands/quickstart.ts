@@ -1,15 +1,15 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { formatPrompt } from '../../data/prompt.js';
-import { type HeldOutRow, quickstartRows, writeQuickstartData } from '../../data/quickstart/index.js';
-import { addon } from '../../engine/backend/addon.js';
-import { defaultThreads } from '../../engine/backend/threads.js';
 import { holdsModel, listCheckpoints } from '../../engine/checkpoint/directory.js';
 import { loadModel } from '../../engine/checkpoint/load_model.js';
+import { addon } from '../../engine/device/addon.js';
 import { generate } from '../../engine/generate/generate.js';
+import { defaultThreads } from '../../engine/machine/threads.js';
 import { parseLlamaConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Parameters } from '../../engine/model/parameters.js';
+import { type HeldOutRow, quickstartRows, writeQuickstartData } from '../../quickstart/index.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import { loadConfig } from '../config.js';
 import { trainCommand } from './train.js';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isThreadCount, THREAD_COUNT } from '../../engine/backend/threads.js';
+import { isThreadCount, THREAD_COUNT } from '../../engine/machine/threads.js';
 import { SCHEDULES } from '../../engine/optim/schedule.js';
 
 // Each kind of value says in its description what it expects; an error message reads it from there. Flat keys

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { makeMicroBatch } from '../../data/index.js';
-import { addon } from '../../engine/backend/addon.js';
-import { residentMemory } from '../../engine/backend/memory.js';
+import { addon } from '../../engine/device/addon.js';
+import { residentMemory } from '../../engine/machine/memory.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';
 import { AdamW } from '../../engine/optim/adamw.js';

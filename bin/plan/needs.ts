@@ -1,5 +1,5 @@
 import { measureRun, type RunSchedule } from '../../data/index.js';
-import { availableMemory, type Memory } from '../../engine/backend/memory.js';
+import { availableMemory, type Memory } from '../../engine/machine/memory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { planRun, type RunPlan } from '../../engine/plan/plan.js';

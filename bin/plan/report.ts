@@ -1,7 +1,7 @@
 import { type Dataset, measureRun } from '../../data/index.js';
-import { addon } from '../../engine/backend/addon.js';
-import { availableMemory } from '../../engine/backend/memory.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
+import { addon } from '../../engine/device/addon.js';
+import { availableMemory } from '../../engine/machine/memory.js';
 import { llamaLayout } from '../../engine/model/layout.js';
 import type { BatchSize } from '../../engine/plan/batch_size.js';
 import { type RunPlan, residentAllowance } from '../../engine/plan/plan.js';

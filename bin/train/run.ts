@@ -2,8 +2,6 @@ import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeMicroBatch } from '../../data/index.js';
-import { addon } from '../../engine/backend/addon.js';
-import { defaultThreads } from '../../engine/backend/threads.js';
 import {
   checkFreeDisk,
   freeDisk,
@@ -16,6 +14,8 @@ import {
 } from '../../engine/checkpoint/directory.js';
 import { saveHfWeights } from '../../engine/checkpoint/hf_model.js';
 import { lockOutputDirectory } from '../../engine/checkpoint/lock.js';
+import { addon } from '../../engine/device/addon.js';
+import { defaultThreads } from '../../engine/machine/threads.js';
 import { toHfConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import { type HostTensor, readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import {
   type LlamaConfig,
   parseLlamaConfig,

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join, relative } from 'node:path';
 import { UserError } from '../../errors.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
 import { SafetensorsFile } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../backend/addon.js';
+import { addon } from '../device/addon.js';
 import { loadModel } from './load_model.js';
 
 const fixtures = join(import.meta.dirname, '../../tests/fixtures/checkpoint');

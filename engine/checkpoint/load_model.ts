@@ -1,4 +1,4 @@
-import type { DeviceName } from '../backend/addon.js';
+import type { DeviceName } from '../device/addon.js';
 import { readLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Parameters, type Precision } from '../model/parameters.js';

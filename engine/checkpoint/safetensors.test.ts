@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import { SafetensorsFile, STAGING_BYTES } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';
 import { digestOf } from './synced_file.js';

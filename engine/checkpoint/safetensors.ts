@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { UserError } from '../../errors.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 import { widenBfloat16, widenFloat16 } from './half.js';
 
 /**

@@ -1,4 +1,4 @@
-import { BYTES, type DType, type NativeTensor } from '../backend/native_tensor.js';
+import { BYTES, type DType, type NativeTensor } from '../device/native_tensor.js';
 import { type SafetensorsDType, STAGING_BYTES } from './safetensors.js';
 import { type FileDigest, writeSynced } from './synced_file.js';
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { addon } from '../backend/addon.js';
 import { loadModel } from '../checkpoint/load_model.js';
+import { addon } from '../device/addon.js';
 import type { LlamaConfig } from '../model/config.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Precision } from '../model/parameters.js';

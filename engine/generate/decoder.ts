@@ -1,4 +1,4 @@
-import { NativeTensor, release } from '../backend/native_tensor.js';
+import { NativeTensor, release } from '../device/native_tensor.js';
 import { openNorm, type Stream } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { BlockWeights } from '../model/parameters.js';

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
-import { addon } from '../backend/addon.js';
 import { loadModel } from '../checkpoint/load_model.js';
+import { addon } from '../device/addon.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import { generate } from './generate.js';
 

@@ -1,5 +1,5 @@
-import { addon, type DeviceName } from '../backend/addon.js';
-import { type DType, NativeTensor } from '../backend/native_tensor.js';
+import { addon, type DeviceName } from '../device/addon.js';
+import { type DType, NativeTensor } from '../device/native_tensor.js';
 
 /** Rows of the first allocation. */
 const FIRST_ROWS = 64;

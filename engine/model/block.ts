@@ -1,4 +1,4 @@
-import { type NativeTensor, release } from '../backend/native_tensor.js';
+import { type NativeTensor, release } from '../device/native_tensor.js';
 import { attention, attentionBackward } from '../ops/attention.js';
 import { linear, linearBackwardInput, linearBackwardWeight } from '../ops/linear.js';
 import { addRmsnorm, rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';

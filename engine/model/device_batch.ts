@@ -1,5 +1,5 @@
-import type { DeviceName } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import type { DeviceName } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import { type Documents, documentsOf } from '../ops/attention.js';
 import type { RopeAngles } from '../ops/rope.js';
 import { disposeAngles, type RopeTables } from './rope_tables.js';

@@ -1,4 +1,4 @@
-import { sizeOf } from '../backend/native_tensor.js';
+import { sizeOf } from '../device/native_tensor.js';
 import type { LlamaConfig } from './config.js';
 
 /** One parameter in the flat buffers; offsets and sizes count elements. */

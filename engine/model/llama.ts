@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import { type NativeTensor, release } from '../backend/native_tensor.js';
+import { type NativeTensor, release } from '../device/native_tensor.js';
+import { fill } from '../ops/elementwise.js';
 import { gatherRows, scatterAddRows } from '../ops/embedding.js';
 import { linear } from '../ops/linear.js';
 import { linearCrossEntropy, linearCrossEntropyWithGradient } from '../ops/linear_cross_entropy.js';
@@ -48,7 +48,7 @@ export class LlamaForCausalLM {
     const { y: hidden, rstd, h: last } = openNorm(labelled, weights.norm, config.rmsNormEps);
     labelled.residual.dispose();
     const lossWeights = hidden.like([batch.labels], 'float32');
-    addon.ops.fill(lossWeights.handle, batch.labels, weight);
+    fill(lossWeights, weight);
     const { loss, dh: dhidden } = linearCrossEntropyWithGradient(
       hidden,
       weights.head,
@@ -59,7 +59,7 @@ export class LlamaForCausalLM {
     const dlast = rmsnormBackward(dhidden, last, weights.norm, rstd, { dw: gradients.weights.norm });
     release(lossWeights, hidden, rstd, last, dhidden);
     let dh = dlast.like([batch.tokens, config.hiddenSize]);
-    addon.ops.fill(dh.handle, dh.size, 0);
+    fill(dh, 0);
     scatterAddRows(dh, dlast, batch.labelRows);
     dlast.dispose();
 

@@ -1,5 +1,6 @@
-import { addon, type DeviceName } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import type { DeviceName } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
+import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
 import { type Layout, llamaLayout } from './layout.js';
 
@@ -58,15 +59,15 @@ export class Parameters {
 
   /** Brings the bfloat16 copy up to date after the masters were written other than by the optimizer. */
   mastersChanged(): void {
-    if (this.half) addon.ops.cast(this.half.handle, this.master.handle, this.layout.size);
+    if (this.half) cast(this.half, this.master);
   }
 
   /** Hugging Face's initialisation: N(0, initializer_range²) for matrices, 1 for norms; a function of `seed`. */
   initialize(seed: number): void {
     this.layout.entries.forEach((entry, stream) => {
       const tensor = this.tensor(entry.name);
-      if (entry.shape.length === 1) addon.ops.fill(tensor.handle, entry.size, 1);
-      else addon.ops.fill_normal(tensor.handle, entry.size, seed, stream, this.config.initializerRange);
+      if (entry.shape.length === 1) fill(tensor, 1);
+      else fillNormal(tensor, { seed, stream, std: this.config.initializerRange });
       tensor.dispose();
     });
     this.mastersChanged();
@@ -94,7 +95,7 @@ export class Gradients {
   }
 
   zero(): void {
-    addon.ops.fill(this.flat.handle, this.layout.size, 0);
+    fill(this.flat, 0);
   }
 
   dispose(): void {
@@ -106,7 +107,7 @@ export class Gradients {
 /** A flat float32 heap tensor of zeros. The gaps that alignment leaves must be 0 too: norms are summed over them. */
 export function zeros(device: DeviceName, size: number): NativeTensor {
   const t = NativeTensor.onHeap(device, 'float32', [size]);
-  addon.ops.fill(t.handle, size, 0);
+  fill(t, 0);
   return t;
 }
 

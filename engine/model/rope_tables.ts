@@ -1,5 +1,5 @@
-import type { DeviceName } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import type { DeviceName } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import type { RopeAngles } from '../ops/rope.js';
 import type { LlamaConfig, RopeConfig } from './config.js';
 

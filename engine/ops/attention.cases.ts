@@ -18,7 +18,7 @@ import {
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import type { DeviceName } from '../backend/addon.js';
+import type { DeviceName } from '../device/addon.js';
 import { attention, attentionBackward, cachedAttention, type Documents, type Heads } from './attention.js';
 
 /** out = softmax(q·kᵀ·scale + mask)·v of one document; `at` finds element i of head h of row t. */

@@ -1,5 +1,5 @@
-import { addon, type DeviceName } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { addon, type DeviceName } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 
 // Causal attention over documents that lie end to end, with grouped key/value heads:
 // out = softmax(q·kᵀ/√D + mask)·v, each document for itself.

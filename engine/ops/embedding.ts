@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 
 /** y [n, dim] = table[ids], for ids int32 [n] and table [rows, dim]: the embedding, or a choice of rows. */
 export function gatherRows(table: NativeTensor, ids: NativeTensor): NativeTensor {

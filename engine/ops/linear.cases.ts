@@ -15,7 +15,7 @@ import {
   tensor,
   valuesOf,
 } from '../../tests/op_cases.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import { linear, linearBackwardInput, linearBackwardWeight } from './linear.js';
 
 /** C [m,n] = A [m,k] · B [k,n]. */

@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 
 // y = x·Wᵀ with W [out, in], as PyTorch and Hugging Face files store it; no bias, as LLaMA has none.
 

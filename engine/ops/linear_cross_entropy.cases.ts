@@ -16,7 +16,7 @@ import {
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import type { DeviceName } from '../backend/addon.js';
+import type { DeviceName } from '../device/addon.js';
 import { chunkRows, linearCrossEntropy, linearCrossEntropyWithGradient } from './linear_cross_entropy.js';
 
 /** Loss and log-sum-exp of each row of logits; a target of −100 has no loss. */

@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import { NativeTensor, release } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import { NativeTensor, release } from '../device/native_tensor.js';
 import { linearBackwardInput, linearBackwardWeight } from './linear.js';
 
 // The language-model head and its loss in one op: loss[i] = logsumexp(h[i]·Wᵀ) − (h[i]·Wᵀ)[target[i]].

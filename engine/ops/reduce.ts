@@ -1,5 +1,5 @@
-import { addon, type NativeOp } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { addon, type NativeOp } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 
 /** Σ x over all elements of a float tensor, in float64; 0 on `meta`. */
 export function sum(x: NativeTensor): number {

@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 
 // RMSNorm (arXiv 1910.07467): y = x / √(mean(x²) + eps) · w, with mean and root in float32.
 

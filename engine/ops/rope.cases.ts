@@ -16,7 +16,7 @@ import {
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import type { DeviceName } from '../backend/addon.js';
+import type { DeviceName } from '../device/addon.js';
 import { ropeInPlace } from './rope.js';
 
 const ROWS = 7;

@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 
 // Rotary position embedding (arXiv 2104.09864) in Hugging Face's half-split form: with a = x[i], b = x[i + D/2],
 // (a, b) → (a·cos − b·sin, b·cos + a·sin). The tables come from model/rope_tables.ts.

@@ -1,5 +1,5 @@
-import { addon } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 
 // SwiGLU (arXiv 2002.05202): y = silu(gate) · up, silu(g) = g / (1 + e⁻ᵍ).
 

@@ -2,10 +2,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { addon } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { Gradients, Parameters } from '../model/parameters.js';
+import { fill } from '../ops/elementwise.js';
 import { AdamW } from './adamw.js';
 
 // Reference values: torch.optim.AdamW in float64. The fixtures state for a float32 engine: parameters 3e-6 absolute
@@ -88,7 +89,7 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
       epsilon: 1e-8,
       weightDecay: 0.1,
     });
-    addon.ops.fill(gradients.flat.handle, gradients.flat.size, 3);
+    fill(gradients.flat, 3);
     optimizer.step(1, 0.5, parameters, gradients, 2);
     const after = parameters.master.floats();
     const m = optimizer.m.floats();

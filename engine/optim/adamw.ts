@@ -1,5 +1,5 @@
-import { addon, type DeviceName } from '../backend/addon.js';
-import type { NativeTensor } from '../backend/native_tensor.js';
+import { addon, type DeviceName } from '../device/addon.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 import type { Layout } from '../model/layout.js';
 import { type Gradients, type Parameters, zeros } from '../model/parameters.js';
 

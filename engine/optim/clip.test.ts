@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../backend/addon.js';
-import { NativeTensor } from '../backend/native_tensor.js';
+import { NativeTensor } from '../device/native_tensor.js';
+import { axpby } from '../ops/elementwise.js';
 import { clipFactor, globalNorm } from './clip.js';
 
 // Reference values: torch.nn.utils.clip_grad_norm_ in float64. Norm and clipped gradients to 1e-6 relative, as the
@@ -24,7 +24,7 @@ describe('clipping by the global norm equals the reference', () => {
     const norm = globalNorm(flat);
     expect(Math.abs(norm - total_norm)).toBeLessThanOrEqual(RELATIVE * total_norm);
 
-    addon.ops.axpby(flat.handle, flat.handle, 0, flat.size, clipFactor(norm, max_norm), 0);
+    axpby(flat, clipFactor(norm, max_norm), flat);
     const expected = all('clipped');
     flat.floats().forEach((value, i) => {
       expect(Math.abs(value - expected[i]), `element ${i}`).toBeLessThanOrEqual(

@@ -1,4 +1,4 @@
-import type { NativeTensor } from '../backend/native_tensor.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 import { sumSquares } from '../ops/reduce.js';
 
 /** The 2-norm of all gradients together. */

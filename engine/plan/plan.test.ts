@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { addon } from '../backend/addon.js';
+import { addon } from '../device/addon.js';
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';

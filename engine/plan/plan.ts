@@ -1,4 +1,4 @@
-import { addon } from '../backend/addon.js';
+import { addon } from '../device/addon.js';
 import type { LlamaConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';

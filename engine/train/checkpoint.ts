@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { NativeTensor } from '../backend/native_tensor.js';
 import { newestWholeCheckpoint, verifyCheckpoint } from '../checkpoint/directory.js';
 import { loadHfWeights, saveHfWeights } from '../checkpoint/hf_model.js';
 import { SafetensorsFile } from '../checkpoint/safetensors.js';
 import { writeSafetensors } from '../checkpoint/safetensors_writer.js';
 import { type FileDigest, writeJson } from '../checkpoint/synced_file.js';
+import type { NativeTensor } from '../device/native_tensor.js';
 import type { Parameters } from '../model/parameters.js';
 import type { AdamW } from '../optim/adamw.js';
 

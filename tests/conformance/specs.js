@@ -2,4 +2,4 @@
 import './environment.js';
 import '@tensorflow/tfjs-core/dist/tests';
 
-export { fallbackCounts } from '../../engine/backend/index.js';
+export { fallbackCounts } from '../../engine/tfjs/index.js';
