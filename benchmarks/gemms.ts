@@ -1,4 +1,5 @@
 import type { Addon } from '../engine/device/addon.js';
+import { defaultDevice } from '../engine/device/addon.js';
 import { NativeTensor } from '../engine/device/native_tensor.js';
 import type { LlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
@@ -63,18 +64,18 @@ export class GemmTimer {
     const dtype = precision === 'bf16' ? 'bfloat16' : 'float32';
     const most = (size: (g: Gemm) => number) => Math.max(1, ...gemms.map(size));
     const random = (numel: number) => {
-      const wide = NativeTensor.onHeap('cpu', 'float32', [numel]);
+      const wide = NativeTensor.onHeap(defaultDevice(), 'float32', [numel]);
       addon.ops.fill_normal(wide.handle, numel, 1, 0, 0.02);
       if (dtype === 'float32') return wide;
-      const narrow = NativeTensor.onHeap('cpu', dtype, [numel]);
+      const narrow = NativeTensor.onHeap(defaultDevice(), dtype, [numel]);
       addon.ops.cast(narrow.handle, wide.handle, numel);
       wide.dispose();
       return narrow;
     };
     this.a = random(most((g) => g.m * g.k));
     this.b = random(most((g) => g.k * g.n));
-    this.c = NativeTensor.onHeap('cpu', dtype, [most((g) => (g.wide ? 0 : g.m * g.n))]);
-    this.wideC = NativeTensor.onHeap('cpu', 'float32', [most((g) => (g.wide ? g.m * g.n : 0))]);
+    this.c = NativeTensor.onHeap(defaultDevice(), dtype, [most((g) => (g.wide ? 0 : g.m * g.n))]);
+    this.wideC = NativeTensor.onHeap(defaultDevice(), 'float32', [most((g) => (g.wide ? g.m * g.n : 0))]);
   }
 
   /** Seconds of one product, the mean over at least `seconds` of them. */

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { addon } from '../engine/device/addon.js';
+import { addon, defaultDevice } from '../engine/device/addon.js';
 import { NativeTensor } from '../engine/device/native_tensor.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
@@ -34,7 +34,7 @@ const timer = new GemmTimer(addon, [...gemms, square], precision);
 
 const numel = COPY_BYTES / 4;
 const [from, to] = [0, 1].map(() => {
-  const tensor = NativeTensor.onHeap('cpu', 'float32', [numel]);
+  const tensor = NativeTensor.onHeap(defaultDevice(), 'float32', [numel]);
   addon.ops.fill(tensor.handle, numel, 1);
   return tensor;
 });

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { addon } from '../engine/device/addon.js';
+import { addon, defaultDevice } from '../engine/device/addon.js';
 import { residentMemory } from '../engine/machine/memory.js';
 import type { Precision } from '../engine/model/parameters.js';
 import { type OwnReady, serve } from './protocol.js';
@@ -14,7 +14,7 @@ addon.setThreads(Number(threads));
 const plan = await planMemory(workload, precision);
 const before = residentMemory('VmRSS') / 2 ** 20;
 
-const training = new Training(workload, precision, 'cpu');
+const training = new Training(workload, precision, defaultDevice());
 const first = await training.steps(1);
 await training.steps(workload.warmupSteps - 1);
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { addon } from '../engine/device/addon.js';
+import { addon, defaultDevice, metaOf } from '../engine/device/addon.js';
 import { parseCells } from './cells.js';
 import { GemmTimer, gemmFlops, gemmsOf } from './gemms.js';
 import { configOf, SHAPES } from './shapes.js';
@@ -12,7 +12,7 @@ it('trains, counts its tokens and FLOPs, and takes the memory that the plan says
   const workload = await makeWorkload(cell, 1, 2);
   workload.steps = workload.steps.slice(0, 2).map((documents) => documents.slice(0, 1));
   const plan = await planMemory(workload, 'fp32');
-  const training = new Training(workload, 'fp32', 'cpu');
+  const training = new Training(workload, 'fp32', defaultDevice());
   expect(training.parameters).toBe(260_032);
   const first = await training.steps(1);
   const round = await training.round();
@@ -39,14 +39,14 @@ it.each(['260k', '15m', '110m'] as const)('lists every matrix product of a step 
   // What the contracts count besides is attention: 4 products of queries and keys forward, 10 backward, per head.
   const pairs = (4 * 512 * 513) / 2;
   const attention = 14 * pairs * config.numAttentionHeads * config.headDim * config.numHiddenLayers;
-  expect(products + attention).toBe(addon.stats('meta').flops);
+  expect(products + attention).toBe(addon.stats(metaOf(defaultDevice())).flops);
 });
 
 it('times a product', () => {
   const [gemm] = gemmsOf(configOf('260k'), 16, 16);
   const timer = new GemmTimer(addon, [gemm], 'bf16');
-  const heap = deviceMemory('cpu').heap;
+  const heap = deviceMemory(defaultDevice()).heap;
   expect(timer.time(gemm, 0.001)).toBeGreaterThan(0);
   timer.dispose();
-  expect(addon.stats('cpu').heapBytes).toBeLessThan(heap);
+  expect(addon.stats(defaultDevice()).heapBytes).toBeLessThan(heap);
 });

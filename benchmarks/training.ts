@@ -1,5 +1,5 @@
 import { makeMicroBatch } from '../data/batch.js';
-import { addon, type DeviceName } from '../engine/device/addon.js';
+import { addon, type DeviceName, defaultDevice, metaOf } from '../engine/device/addon.js';
 import { residentMemory } from '../engine/machine/memory.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
@@ -117,11 +117,11 @@ export class Training {
 
 /** The memory that the whole workload takes, by the meta device, which computes nothing. */
 export async function planMemory(workload: Workload, precision: Precision): Promise<DeviceMemory> {
-  addon.resetStats('meta');
-  const training = new Training(workload, precision, 'meta');
+  addon.resetStats(metaOf(defaultDevice()));
+  const training = new Training(workload, precision, metaOf(defaultDevice()));
   await training.steps(workload.steps.length);
   training.dispose();
-  return deviceMemory('meta');
+  return deviceMemory(metaOf(defaultDevice()));
 }
 
 /** The most that was ever in use. */

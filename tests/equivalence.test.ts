@@ -5,7 +5,7 @@ import { makeMicroBatch } from '../data/batch.js';
 import { packRows } from '../data/index.js';
 import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
 import { loadModel } from '../engine/checkpoint/load_model.js';
-import { addon } from '../engine/device/addon.js';
+import { addon, defaultDevice } from '../engine/device/addon.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
@@ -65,9 +65,9 @@ describe.each<Precision>(['fp32', 'bf16'])('%s', (precision) => {
 
   function trained(): { model: LlamaForCausalLM; gradients: Gradients } {
     const config = parseLlamaConfig({ ...TINY, initializer_range: 0.3 }, 'tiny');
-    const model = new LlamaForCausalLM(new Parameters(config, 'cpu', precision));
+    const model = new LlamaForCausalLM(new Parameters(config, defaultDevice(), precision));
     model.parameters.initialize(5);
-    return { model, gradients: new Gradients(model.parameters.layout, config, 'cpu') };
+    return { model, gradients: new Gradients(model.parameters.layout, config, defaultDevice()) };
   }
 
   // Relative. In float32 the same terms are added in another order, which differs with the instruction set: measured

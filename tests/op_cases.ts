@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { addon, type DeviceName } from '../engine/device/addon.js';
+import { addon, type DeviceName, defaultDevice, isMeta, metaOf } from '../engine/device/addon.js';
 import { BYTES, type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
 
 // What the case files of the op table (engine/ops/*.cases.ts) are made of. A case file exports `cases`, which
@@ -9,7 +9,7 @@ import { BYTES, type DType, NativeTensor, sizeOf } from '../engine/device/native
 // naive float64 formulas over the inputs as they are stored, written beside the cases.
 
 /** Devices that compute. (`meta` only checks and counts.) */
-export const DEVICES: DeviceName[] = ['cpu'];
+export const DEVICES: DeviceName[] = [defaultDevice()];
 
 export type OpCases = (device: DeviceName) => void;
 
@@ -142,7 +142,7 @@ export function empty(device: DeviceName, dtype: DType, shape: readonly number[]
   const start = alive.length % 2 ? BORDER : BORDER + 3;
   const size = sizeOf(shape);
   const whole = NativeTensor.onHeap(device, dtype, [start + size + BORDER]);
-  if (device !== 'meta') whole.copyRaw(new Uint8Array(whole.bytes).fill(0xff), 0, 'toDevice');
+  if (!isMeta(device)) whole.copyRaw(new Uint8Array(whole.bytes).fill(0xff), 0, 'toDevice');
   const inner = whole.view(shape, start);
   alive.push({ whole, inner, start });
   return inner;
@@ -157,7 +157,7 @@ export function tensor(
 ): NativeTensor {
   const t = empty(device, dtype, shape);
   expect(values.length).toBe(t.size);
-  if (device !== 'meta') t.copyRaw(toBytes(dtype, values), 0, 'toDevice');
+  if (!isMeta(device)) t.copyRaw(toBytes(dtype, values), 0, 'toDevice');
   return t;
 }
 
@@ -194,7 +194,7 @@ function disposeAll(): void {
   alive = [];
   let written = 0;
   for (const { whole, inner, start } of tensors) {
-    if (whole.device !== 'meta') {
+    if (!isMeta(whole.device)) {
       for (const [at, size] of [
         [0, start],
         [start + inner.size, BORDER],
@@ -319,6 +319,6 @@ export function itRefuses(
   { byValue = false } = {},
 ): void {
   it(`refuses ${what}`, () => {
-    for (const d of byValue ? [device] : [device, 'meta' as const]) expect(() => call(d), d).toThrow(message);
+    for (const d of byValue ? [device] : [device, metaOf(device)]) expect(() => call(d), d).toThrow(message);
   });
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadDataset, makeMicroBatch } from '../data/index.js';
-import { addon } from '../engine/device/addon.js';
+import { addon, defaultDevice } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
@@ -55,7 +55,7 @@ describe.skipIf(!process.env.TSTRAIN_LONG_TESTS)('with TSTRAIN_LONG_TESTS=1', ()
         cacheDirectory: directory.at('.cache/tstrain'),
       });
       expect(dataset.length).toBe(99);
-      const parameters = new Parameters(parseLlamaConfig(MODEL, '15m'), 'cpu', 'fp32');
+      const parameters = new Parameters(parseLlamaConfig(MODEL, '15m'), defaultDevice(), 'fp32');
       parameters.initialize(SEED);
       const model = new LlamaForCausalLM(parameters);
       const batches = Array.from({ length: dataset.length }, (_, i) => makeMicroBatch(dataset, [i]));

@@ -1,4 +1,5 @@
 import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
+import { defaultDevice } from '../engine/device/addon.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { Parameters } from '../engine/model/parameters.js';
 import { tinyTokenizer, writeTokenizer } from './tiny_tokenizer.js';
@@ -21,7 +22,7 @@ export async function writeTinyModel(config: Record<string, unknown> = {}): Prom
     },
     'tiny model',
   );
-  const parameters = new Parameters(parsed, 'cpu', 'fp32');
+  const parameters = new Parameters(parsed, defaultDevice(), 'fp32');
   parameters.initialize(1);
   await saveHfWeights(directory, parsed, parameters);
   parameters.dispose();

@@ -16,7 +16,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { loadConfig } from '../bin/config.js';
 import { verifyCheckpoint } from '../engine/checkpoint/directory.js';
 import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
-import { addon } from '../engine/device/addon.js';
+import { addon, defaultDevice } from '../engine/device/addon.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { Parameters } from '../engine/model/parameters.js';
 import { Cli, type CliRun, type Ended } from './cli.js';
@@ -617,7 +617,7 @@ describe('tstrain --config', () => {
       // Only token 52 reaches the first hidden dimension, and that one overflows in the head.
       const config = parseLlamaConfig(TINY, 'tiny');
       const { vocab_size: vocab, hidden_size: hidden, intermediate_size: intermediate } = TINY;
-      const parameters = new Parameters(config, 'cpu', 'fp32');
+      const parameters = new Parameters(config, defaultDevice(), 'fp32');
       parameters.initialize(1);
       const change = (name: string, update: (values: Float32Array) => void) => {
         const tensor = parameters.tensor(name);

@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatPrompt } from '../../data/prompt.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
 import { runCommand } from '../../tests/run_command.js';
 import { writeTinyModel } from '../../tests/tiny_model.js';
@@ -120,9 +120,9 @@ describe('tstrain generate', () => {
   });
 
   it('frees the model', async () => {
-    const { heapBytes, arenaInUse } = addon.stats('cpu');
+    const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
     await json('--prompt', 'low', '--bf16');
-    expect(addon.stats('cpu')).toMatchObject({ heapBytes, arenaInUse });
+    expect(addon.stats(defaultDevice())).toMatchObject({ heapBytes, arenaInUse });
   });
 
   it.each([

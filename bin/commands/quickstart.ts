@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { formatPrompt } from '../../data/prompt.js';
 import { holdsModel, listCheckpoints } from '../../engine/checkpoint/directory.js';
 import { loadModel } from '../../engine/checkpoint/load_model.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { generate } from '../../engine/generate/generate.js';
 import { defaultThreads } from '../../engine/machine/threads.js';
 import { parseLlamaConfig } from '../../engine/model/config.js';
@@ -36,7 +36,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   const { heldOut } = quickstartRows();
   addon.setThreads(config.threads ?? defaultThreads());
 
-  const untrained = new Parameters(parseLlamaConfig(config.model_config, CONFIG), 'cpu', 'fp32');
+  const untrained = new Parameters(parseLlamaConfig(config.model_config, CONFIG), defaultDevice(), 'fp32');
   untrained.initialize(config.seed);
   const before = await askAll(new LlamaForCausalLM(untrained), tokenizer, heldOut);
   print(`before training: ${percent(before)} of ${heldOut.length} held-out instructions answered exactly\n`);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeAlpacaRow } from '../../data/encode.js';
 import { loadModel } from '../../engine/checkpoint/load_model.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { runCommand } from '../../tests/run_command.js';
 import { writeTinyModel } from '../../tests/tiny_model.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
@@ -152,14 +152,14 @@ describe('tstrain score', () => {
   });
 
   it('frees the model, also when a row is refused', async () => {
-    const { heapBytes, arenaInUse } = addon.stats('cpu');
+    const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
     await run('--data', write({ ids: sequence(9), prompt_len: 0 }));
     const file = write({ ids: [1, 2], prompt_len: 0 }, { ids: [1, 5000], prompt_len: 0 });
     const { error } = await run('--data', file);
     expect(error?.message).toMatch(
       /rows\.jsonl, row 1: id 5000 is outside the model's vocabulary of \d+ \(ids 0 to \d+\)\. /,
     );
-    expect(addon.stats('cpu')).toMatchObject({ heapBytes, arenaInUse });
+    expect(addon.stats(defaultDevice())).toMatchObject({ heapBytes, arenaInUse });
   });
 
   it('needs --model and --data, files that are there', async () => {

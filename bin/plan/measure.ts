@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { makeMicroBatch } from '../../data/index.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { residentMemory } from '../../engine/machine/memory.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';
@@ -40,13 +40,13 @@ export async function trialRun(
 ): Promise<Measurement> {
   const { config, dataset, evalDataset, schedule } = prepared;
   const { gradientCheckpointing, maxGradNorm } = prepared.training;
-  addon.resetStats('cpu');
+  addon.resetStats(defaultDevice());
   const residentBefore = startPeak();
 
-  const parameters = new Parameters(prepared.model, 'cpu', prepared.precision);
+  const parameters = new Parameters(prepared.model, defaultDevice(), prepared.precision);
   const model = new LlamaForCausalLM(parameters);
-  const optimizer = new AdamW(parameters.layout, 'cpu', prepared.optimizer);
-  const gradients = new Gradients(parameters.layout, prepared.model, 'cpu');
+  const optimizer = new AdamW(parameters.layout, defaultDevice(), prepared.optimizer);
+  const gradients = new Gradients(parameters.layout, prepared.model, defaultDevice());
   await setInitialWeights(prepared, parameters);
 
   const train = (examples: ArrayLike<number>) => {
@@ -80,7 +80,7 @@ export async function trialRun(
   const updateSeconds = updating();
 
   const measurement = {
-    arena: addon.stats('cpu').arenaHighWater,
+    arena: addon.stats(defaultDevice()).arenaHighWater,
     residentBefore,
     residentPeak: residentMemory('VmHWM'),
     microBatches,
@@ -91,7 +91,7 @@ export async function trialRun(
   gradients.dispose();
   optimizer.dispose();
   model.dispose();
-  addon.resetStats('cpu');
+  addon.resetStats(defaultDevice());
   return measurement;
 }
 

@@ -14,7 +14,7 @@ import {
 } from '../../engine/checkpoint/directory.js';
 import { saveHfWeights } from '../../engine/checkpoint/hf_model.js';
 import { lockOutputDirectory } from '../../engine/checkpoint/lock.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { defaultThreads } from '../../engine/machine/threads.js';
 import { toHfConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
@@ -142,10 +142,10 @@ async function trainPrepared(
   const warning = memoryWarning(prepared);
   if (warning) print(warning);
 
-  const parameters = new Parameters(prepared.model, 'cpu', prepared.precision);
+  const parameters = new Parameters(prepared.model, defaultDevice(), prepared.precision);
   const model = new LlamaForCausalLM(parameters);
-  const optimizer = new AdamW(parameters.layout, 'cpu', prepared.optimizer);
-  const gradients = new Gradients(parameters.layout, prepared.model, 'cpu');
+  const optimizer = new AdamW(parameters.layout, defaultDevice(), prepared.optimizer);
+  const gradients = new Gradients(parameters.layout, prepared.model, defaultDevice());
   const metricsFile = join(outputDir, 'metrics.jsonl');
 
   if (from) await readRunState(from.path, parameters, optimizer);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import { type HostTensor, readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import {
   type LlamaConfig,
@@ -29,7 +29,7 @@ class HeapWeights implements WeightSet {
     this.tensors = new Map(
       this.entries.map(({ name, shape, size }) => [
         name,
-        NativeTensor.from('cpu', new Float32Array(size).fill(12345), shape),
+        NativeTensor.from(defaultDevice(), new Float32Array(size).fill(12345), shape),
       ]),
     );
   }
@@ -66,12 +66,12 @@ const floatsOf = (tensors: Map<string, HostTensor>) =>
 let heapBytes = 0;
 let scratch = '';
 beforeEach(() => {
-  heapBytes = addon.stats('cpu').heapBytes;
+  heapBytes = addon.stats(defaultDevice()).heapBytes;
   scratch = mkdtempSync(join(tmpdir(), 'tstrain-hf-'));
 });
 afterEach(() => {
   rmSync(scratch, { recursive: true });
-  expect(addon.stats('cpu').heapBytes).toBe(heapBytes);
+  expect(addon.stats(defaultDevice()).heapBytes).toBe(heapBytes);
 });
 
 describe('loadHfWeights', () => {
@@ -118,7 +118,7 @@ describe('loadHfWeights', () => {
     const tensors = names.map((name) => ({
       name,
       tensor: NativeTensor.from(
-        'cpu',
+        defaultDevice(),
         values[name] ?? Float32Array.of(1),
         llamaLayout(config).entries.find((entry) => entry.name === name)?.shape,
       ),

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import { loadModel } from './load_model.js';
 
 const fixtures = join(import.meta.dirname, '../../tests/fixtures/checkpoint');
@@ -35,10 +35,10 @@ describe('loadModel', () => {
   });
 
   it('refuses a broken one by name, and keeps nothing', async () => {
-    const before = addon.stats('cpu').heapBytes;
+    const before = addon.stats(defaultDevice()).heapBytes;
     await expect(loadModel(join(fixtures, 'broken/missing-tensor'))).rejects.toThrow(
       'model.layers.0.mlp.down_proj.weight',
     );
-    expect(addon.stats('cpu').heapBytes).toBe(before);
+    expect(addon.stats(defaultDevice()).heapBytes).toBe(before);
   });
 });

@@ -1,4 +1,4 @@
-import type { DeviceName } from '../device/addon.js';
+import { type DeviceName, defaultDevice } from '../device/addon.js';
 import { readLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Parameters, type Precision } from '../model/parameters.js';
@@ -11,7 +11,7 @@ import { loadHfWeights } from './hf_model.js';
  */
 export async function loadModel(
   directory: string,
-  { precision = 'fp32', device = 'cpu' }: { precision?: Precision; device?: DeviceName } = {},
+  { precision = 'fp32', device = defaultDevice() }: { precision?: Precision; device?: DeviceName } = {},
 ): Promise<{ model: LlamaForCausalLM; unused: string[] }> {
   const config = readLlamaConfig(directory);
   const parameters = new Parameters(config, device, precision);

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
+import { defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { SafetensorsFile, STAGING_BYTES } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';
@@ -53,7 +54,7 @@ describe('16-bit floats', () => {
 
   it('round to bfloat16 as torch does, when the target of a load is bfloat16', () => {
     const values = readSafetensors(join(FIXTURES, 'rounding.safetensors'));
-    const target = NativeTensor.onHeap('cpu', 'bfloat16', values.get('bf16')!.shape);
+    const target = NativeTensor.onHeap(defaultDevice(), 'bfloat16', values.get('bf16')!.shape);
     target.write(values.get('f32')!.data);
     expect(bitsOf(target.floats())).toEqual(bitsOf(values.get('bf16')!.data));
     target.dispose();
@@ -182,7 +183,7 @@ describe('SafetensorsFile', () => {
     writeSync(fd, new Float32Array([1.5, -2.25]), 0, 8, header.length + far);
     closeSync(fd);
     const file = SafetensorsFile.open(path);
-    const target = NativeTensor.onHeap('cpu', 'float32', [2]);
+    const target = NativeTensor.onHeap(defaultDevice(), 'float32', [2]);
     await file.readInto('last', target);
     expect([...target.floats()]).toEqual([1.5, -2.25]);
     target.dispose();
@@ -196,7 +197,7 @@ describe('SafetensorsFile', () => {
     const at = STAGING_BYTES / 4 + 5;
     const values = new Float32Array(at + 10);
     values[at] = value;
-    const tensor = NativeTensor.from('cpu', values);
+    const tensor = NativeTensor.from(defaultDevice(), values);
     await writeSafetensors(path, [{ name: 'w', tensor }]);
     const file = SafetensorsFile.open(path);
     await expect(file.readInto('w', tensor)).rejects.toThrow(`${path}: w ${what} ${at};`);
@@ -205,8 +206,8 @@ describe('SafetensorsFile', () => {
   });
 
   it('does not fill a tensor in part', async () => {
-    const tensor = NativeTensor.from('cpu', new Float32Array(3));
-    const target = NativeTensor.from('cpu', new Float32Array(4));
+    const tensor = NativeTensor.from(defaultDevice(), new Float32Array(3));
+    const target = NativeTensor.from(defaultDevice(), new Float32Array(4));
     await writeSafetensors(path, [{ name: 'w', tensor }]);
     const file = SafetensorsFile.open(path);
     await expect(file.readInto('w', target)).rejects.toThrow(`${path}: w has 3 elements, expected are 4`);
@@ -217,8 +218,8 @@ describe('SafetensorsFile', () => {
   });
 
   it('rounds float64, and refuses one beyond float32', async () => {
-    const tensor = NativeTensor.onHeap('cpu', 'float64', [2]);
-    const target = NativeTensor.onHeap('cpu', 'float32', [2]);
+    const tensor = NativeTensor.onHeap(defaultDevice(), 'float64', [2]);
+    const target = NativeTensor.onHeap(defaultDevice(), 'float32', [2]);
     tensor.write(Float64Array.of(0.1, -3));
     await writeSafetensors(path, [{ name: 'w', tensor }]);
     let file = SafetensorsFile.open(path);
@@ -239,9 +240,9 @@ describe('writeSafetensors', () => {
   it('writes what it read, tensors longer than a piece included, with the right digest', async () => {
     const long = Float32Array.from({ length: STAGING_BYTES / 4 + 3 }, (_, i) => i);
     const tensors = [
-      { name: 'ids', tensor: NativeTensor.from('cpu', Int32Array.of(1, -2, 3)) },
-      { name: 'long', tensor: NativeTensor.from('cpu', long) },
-      { name: 'none', tensor: NativeTensor.from('cpu', new Float32Array(0)) },
+      { name: 'ids', tensor: NativeTensor.from(defaultDevice(), Int32Array.of(1, -2, 3)) },
+      { name: 'long', tensor: NativeTensor.from(defaultDevice(), long) },
+      { name: 'none', tensor: NativeTensor.from(defaultDevice(), new Float32Array(0)) },
     ];
     const digest = await writeSafetensors(path, tensors);
     for (const { tensor } of tensors) tensor.dispose();
@@ -254,7 +255,7 @@ describe('writeSafetensors', () => {
   });
 
   it('says format: pt, without which transformers does not open a file, and aligns the data', async () => {
-    const tensor = NativeTensor.from('cpu', Float32Array.of(1));
+    const tensor = NativeTensor.from(defaultDevice(), Float32Array.of(1));
     await writeSafetensors(path, [{ name: 'w', tensor }]);
     tensor.dispose();
     const file = SafetensorsFile.open(path);

@@ -4,8 +4,23 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../errors.js';
 
-/** Where memory and arithmetic are: `cpu` computes, `meta` only counts bytes and FLOPs (see native/device.h). */
-export type DeviceName = 'cpu' | 'meta';
+/** Where memory and arithmetic are, by the names of native/device.h; or the plan of such a device, see {@link metaOf}. */
+export type DeviceName = string;
+
+/** The device that is used where nobody names one. */
+export function defaultDevice(): DeviceName {
+  return 'cpu';
+}
+
+/** The device that counts what `device` would take, in bytes and FLOPs, and has no memory of its own. */
+export function metaOf(_device: DeviceName): DeviceName {
+  return 'meta';
+}
+
+/** Whether a device only counts: its tensors have no values. */
+export function isMeta(device: DeviceName): boolean {
+  return device === 'meta';
+}
 
 /** What a device holds and has done since {@link Addon.resetStats}; bytes, and FLOPs as the contracts count them. */
 export interface DeviceStats {

@@ -1,28 +1,28 @@
 import { describe, expect, it } from 'vitest';
-import { addon } from './addon.js';
+import { addon, type DeviceName, defaultDevice, metaOf } from './addon.js';
 import { NativeTensor } from './native_tensor.js';
 
 describe('NativeTensor', () => {
   it('keeps the memory until the last view is gone, and gives it back then', () => {
-    const before = addon.stats('cpu').heapBytes;
-    const whole = NativeTensor.from('cpu', Float32Array.of(1, 2, 3, 4, 5, 6));
+    const before = addon.stats(defaultDevice()).heapBytes;
+    const whole = NativeTensor.from(defaultDevice(), Float32Array.of(1, 2, 3, 4, 5, 6));
     const tail = whole.view([2, 2], 2);
     whole.dispose();
     expect([...tail.floats()]).toEqual([3, 4, 5, 6]);
     tail.dispose();
-    expect(addon.stats('cpu').heapBytes).toBe(before);
+    expect(addon.stats(defaultDevice()).heapBytes).toBe(before);
   });
 
   it('says so when a tensor is used after dispose, even if its slot is taken again', () => {
-    const gone = NativeTensor.from('cpu', Float32Array.of(1));
+    const gone = NativeTensor.from(defaultDevice(), Float32Array.of(1));
     gone.dispose();
-    const other = NativeTensor.from('cpu', Float32Array.of(2));
+    const other = NativeTensor.from(defaultDevice(), Float32Array.of(2));
     expect(() => gone.read()).toThrow('the buffer was released, or never existed');
     other.dispose();
   });
 
   it('rounds to bfloat16 by nearest even', () => {
-    const t = NativeTensor.onHeap('cpu', 'bfloat16', [5]);
+    const t = NativeTensor.onHeap(defaultDevice(), 'bfloat16', [5]);
     // 1 + 2^-8 is half way between 1 and 1 + 2^-7; 1 + 3·2^-8 half way between 1 + 2^-7 and 1 + 2^-6.
     t.write(Float32Array.of(1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, Number.NaN, -3.4e38));
     expect([...t.floats()]).toEqual([1, 1, 1 + 2 ** -6, Number.NaN, Number.NEGATIVE_INFINITY]);
@@ -30,8 +30,8 @@ describe('NativeTensor', () => {
   });
 
   it('names the op and the tensor when a call does not fit', () => {
-    const x = NativeTensor.from('cpu', new Float32Array(6));
-    const meta = NativeTensor.onHeap('meta', 'float32', [6]);
+    const x = NativeTensor.from(defaultDevice(), new Float32Array(6));
+    const meta = NativeTensor.onHeap(metaOf(defaultDevice()), 'float32', [6]);
     const { ops } = addon;
     expect(() => ops.axpby(x.handle, x.handle, 0, 7, 1, 0)).toThrow('axpby: y has 6 elements, needs 7');
     expect(() => ops.axpby(x.handle, 0, 0, 6, 1, 0)).toThrow('axpby: x is missing');
@@ -48,7 +48,7 @@ describe('NativeTensor', () => {
 
 describe('the arena', () => {
   it('has the same high-water mark on meta as on the CPU', () => {
-    const run = (device: 'cpu' | 'meta') => {
+    const run = (device: DeviceName) => {
       addon.resetStats(device);
       const a = NativeTensor.inArena(device, 'float32', [1000]);
       const b = NativeTensor.inArena(device, 'bfloat16', [3, 77]);
@@ -58,41 +58,46 @@ describe('the arena', () => {
       for (const t of [b, c, d]) t.dispose();
       return addon.stats(device).arenaHighWater;
     };
-    expect(run('cpu')).toBe(run('meta'));
+    expect(run(defaultDevice())).toBe(run(metaOf(defaultDevice())));
     // a and b, 256-byte steps: 4,096 + 512; c goes where a was; d goes behind b: 4,864.
-    expect(run('cpu')).toBe(4096 + 512 + 4864);
+    expect(run(defaultDevice())).toBe(4096 + 512 + 4864);
   });
 
   it('places as if new once it is empty, whatever it held before', () => {
     const highWater = (...earlier: number[]) => {
-      addon.resetStats('meta');
-      for (const bytes of earlier) NativeTensor.inArena('meta', 'uint8', [bytes]).dispose();
-      const [a, b] = [2048, 512].map((bytes) => NativeTensor.inArena('meta', 'uint8', [bytes]));
+      addon.resetStats(metaOf(defaultDevice()));
+      for (const bytes of earlier) NativeTensor.inArena(metaOf(defaultDevice()), 'uint8', [bytes]).dispose();
+      const [a, b] = [2048, 512].map((bytes) =>
+        NativeTensor.inArena(metaOf(defaultDevice()), 'uint8', [bytes]),
+      );
       a.dispose();
       // Fits where a was, and would as well behind b: in what an earlier, larger tensor has left.
-      const c = NativeTensor.inArena('meta', 'uint8', [1024]);
-      const d = NativeTensor.inArena('meta', 'uint8', [3072]);
-      const { arenaHighWater } = addon.stats('meta');
+      const c = NativeTensor.inArena(metaOf(defaultDevice()), 'uint8', [1024]);
+      const d = NativeTensor.inArena(metaOf(defaultDevice()), 'uint8', [3072]);
+      const { arenaHighWater } = addon.stats(metaOf(defaultDevice()));
       for (const t of [b, c, d]) t.dispose();
       return arenaHighWater;
     };
     expect(highWater()).toBe(2048 + 512 + 3072);
     // A stretch of 1,536 bytes behind b would fit c better than the 2,048 that a leaves, and push d up.
     expect(highWater(4096)).toBe(highWater());
-    addon.resetStats('meta');
+    addon.resetStats(metaOf(defaultDevice()));
   });
 
   it('tells how much of its high-water mark was workspace', () => {
-    addon.resetStats('meta');
+    addon.resetStats(metaOf(defaultDevice()));
     const n = 3 * 4096;
-    const x = NativeTensor.inArena('meta', 'float32', [n]);
-    const sum = NativeTensor.inArena('meta', 'float64', [1]);
-    expect(addon.stats('meta').arenaWorkspace).toBe(0);
+    const x = NativeTensor.inArena(metaOf(defaultDevice()), 'float32', [n]);
+    const sum = NativeTensor.inArena(metaOf(defaultDevice()), 'float64', [1]);
+    expect(addon.stats(metaOf(defaultDevice())).arenaWorkspace).toBe(0);
     addon.ops.sum(sum.handle, x.handle, n);
     // One float64 for each of the three blocks, in steps of 256 bytes.
-    expect(addon.stats('meta')).toMatchObject({ arenaHighWater: 4 * n + 512, arenaWorkspace: 256 });
+    expect(addon.stats(metaOf(defaultDevice()))).toMatchObject({
+      arenaHighWater: 4 * n + 512,
+      arenaWorkspace: 256,
+    });
     for (const t of [x, sum]) t.dispose();
-    expect(addon.stats('meta').arenaInUse).toBe(0);
-    addon.resetStats('meta');
+    expect(addon.stats(metaOf(defaultDevice())).arenaInUse).toBe(0);
+    addon.resetStats(metaOf(defaultDevice()));
   });
 });

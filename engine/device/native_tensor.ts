@@ -1,4 +1,4 @@
-import { addon, type DeviceName } from './addon.js';
+import { addon, type DeviceName, isMeta } from './addon.js';
 
 /** Storage types of a native tensor. Arithmetic on bfloat16 is float32 inside every op. */
 export type DType = 'float32' | 'bfloat16' | 'int32' | 'float64' | 'uint8';
@@ -71,7 +71,8 @@ export class NativeTensor {
    */
   static matrix(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
     const [rows, columns] = shape;
-    const slack = (Math.ceil(rows / ROW_STEP) * ROW_STEP - rows) * columns;
+    const steps = addon.info().bf16Gemm === 'float32' ? 1 : ROW_STEP;
+    const slack = (Math.ceil(rows / steps) * steps - rows) * columns;
     return NativeTensor.allocate(device, dtype, shape, true, slack);
   }
 
@@ -125,7 +126,7 @@ export class NativeTensor {
     const wanted = ARRAYS[this.dtype];
     if (!(values instanceof wanted))
       throw new Error(`a ${this.dtype} tensor takes a ${wanted.name}, not a ${values.constructor.name}`);
-    if (this.device === 'meta') return;
+    if (isMeta(this.device)) return;
     if (this.dtype === 'bfloat16') {
       const wide = NativeTensor.onHeap(this.device, 'float32', [values.length]);
       const narrow = this.view([values.length], elementOffset);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadModel } from '../checkpoint/load_model.js';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import type { LlamaConfig } from '../model/config.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Precision } from '../model/parameters.js';
@@ -49,7 +49,7 @@ describe.each(['fp32', 'bf16'] as const)('cached decoding in %s', (precision) =>
     ['rope-yarn', 20],
     ['long', 139],
   ])('of %s, after a prompt of %i, gives the logits of the full forward pass', async (name, prompt) => {
-    const before = addon.stats('cpu');
+    const before = addon.stats(defaultDevice());
     const { model } = await loadModel(join(fixtures, name), { precision });
     const ids = idsOf(140, model.parameters.config.vocabSize);
     const expected = fullLogits(model, ids);
@@ -61,7 +61,7 @@ describe.each(['fp32', 'bf16'] as const)('cached decoding in %s', (precision) =>
 
     decoder.dispose();
     model.dispose();
-    const after = addon.stats('cpu');
+    const after = addon.stats(defaultDevice());
     expect(after.heapBytes).toBe(before.heapBytes);
     expect(after.arenaInUse).toBe(before.arenaInUse);
   });
@@ -97,7 +97,7 @@ describe('dynamic RoPE', () => {
       const length = Math.max(from + lengths[0], most);
       const stretched = theta * ((factor * length) / most - (factor - 1)) ** (headDim / (headDim - 2));
       const rope: LlamaConfig['rope'] = { type: 'default', theta: stretched };
-      tables.push(new RopeTables({ ...config, rope }, 'cpu'));
+      tables.push(new RopeTables({ ...config, rope }, defaultDevice()));
       return tables.at(-1)!.angles(lengths, from);
     };
     const reference = { parameters: model.parameters, ropeTables: { angles } } as unknown as LlamaForCausalLM;

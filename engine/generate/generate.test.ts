@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
 import { loadModel } from '../checkpoint/load_model.js';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import { generate } from './generate.js';
 
@@ -66,13 +66,13 @@ describe('generate', () => {
   });
 
   it('keeps no memory, whatever happens', async () => {
-    const { heapBytes, arenaInUse } = addon.stats('cpu');
+    const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
     await generate(model, PROMPT, { maxNewTokens: 3 });
     const stop = () => {
       throw new Error('stop');
     };
     await expect(generate(model, PROMPT, { maxNewTokens: 3, onToken: stop })).rejects.toThrow('stop');
-    expect(addon.stats('cpu')).toMatchObject({ heapBytes, arenaInUse });
+    expect(addon.stats(defaultDevice())).toMatchObject({ heapBytes, arenaInUse });
   });
 
   it.each([

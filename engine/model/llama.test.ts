@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
+import { defaultDevice } from '../device/addon.js';
 import { readLlamaConfig } from './config.js';
 import type { MicroBatch } from './device_batch.js';
 import { LlamaForCausalLM } from './llama.js';
@@ -18,7 +19,7 @@ const TOLERANCE = {
 const fixtures = join(import.meta.dirname, '../../tests/fixtures/llama');
 
 function loadModel(directory: string, precision: Precision): LlamaForCausalLM {
-  const parameters = new Parameters(readLlamaConfig(directory), 'cpu', precision);
+  const parameters = new Parameters(readLlamaConfig(directory), defaultDevice(), precision);
   const file = readSafetensors(join(directory, 'model.safetensors'));
   for (const entry of parameters.entries) {
     const tensor = parameters.tensor(entry.name);
@@ -115,7 +116,7 @@ describe.each(['fp32', 'bf16'] as const)('LLaMA in %s equals the reference', (pr
     logits.dispose();
 
     const labels = io.get('n_label_tokens')!.data[0];
-    const gradients = new Gradients(layout, config, 'cpu');
+    const gradients = new Gradients(layout, config, defaultDevice());
     const loss = model.forwardBackward(batch, 1 / labels, gradients) / labels;
     expect(Math.abs(loss - io.get('loss')!.data[0])).toBeLessThanOrEqual(tolerance.loss);
     expectGradients(gradients, io, tolerance.gradient);
@@ -125,7 +126,7 @@ describe.each(['fp32', 'bf16'] as const)('LLaMA in %s equals the reference', (pr
     expect(losses.reduce((a, b) => a + b, 0) / labels).toBeCloseTo(loss, 5);
 
     // Recomputed blocks run the same kernels on the same input.
-    const again = new Gradients(layout, config, 'cpu');
+    const again = new Gradients(layout, config, defaultDevice());
     expect(model.forwardBackward(batch, 1 / labels, again, { gradientCheckpointing: true }) / labels).toBe(
       loss,
     );
@@ -162,7 +163,7 @@ describe.each(['fp32', 'bf16'] as const)('LLaMA in %s equals the reference', (pr
         precision === 'fp32' ? 2e-6 * expected : tolerance.loss * io.get('n_label_tokens')!.data[0];
 
       for (const batches of [documents, [together]]) {
-        const gradients = new Gradients(model.parameters.layout, model.parameters.config, 'cpu');
+        const gradients = new Gradients(model.parameters.layout, model.parameters.config, defaultDevice());
         const sum = batches.reduce((total, batch) => total + model.forwardBackward(batch, 1, gradients), 0);
         expect(Math.abs(sum - expected)).toBeLessThanOrEqual(band);
         expectGradients(gradients, io, tolerance.gradient);

@@ -1,3 +1,4 @@
+import { isMeta } from '../device/addon.js';
 import { type NativeTensor, release } from '../device/native_tensor.js';
 import { fill } from '../ops/elementwise.js';
 import { gatherRows, scatterAddRows } from '../ops/embedding.js';
@@ -82,7 +83,7 @@ export class LlamaForCausalLM {
     const labelled = this.labelledRows(stream, batch, true);
     const { y: hidden, rstd, h: last } = openNorm(labelled, weights.norm, config.rmsNormEps);
     const loss = linearCrossEntropy(hidden, weights.head, batch.targets);
-    const values = loss.device === 'meta' ? new Float32Array(batch.labels) : loss.floats();
+    const values = isMeta(loss.device) ? new Float32Array(batch.labels) : loss.floats();
     release(labelled.residual, last, hidden, rstd, loss);
     disposeBatch(batch);
     return values;

@@ -1,4 +1,4 @@
-import { addon, type NativeOp } from '../device/addon.js';
+import { addon, isMeta, type NativeOp } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 
 /** Σ x over all elements of a float tensor, in float64; 0 on `meta`. */
@@ -14,7 +14,7 @@ export function sumSquares(x: NativeTensor): number {
 function reduced(op: NativeOp, x: NativeTensor): number {
   const out = NativeTensor.onHeap(x.device, 'float64', [1]);
   op(out.handle, x.handle, x.size);
-  const value = x.device === 'meta' ? 0 : (out.read() as Float64Array)[0];
+  const value = isMeta(x.device) ? 0 : (out.read() as Float64Array)[0];
   out.dispose();
   return value;
 }

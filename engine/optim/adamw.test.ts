@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { Gradients, Parameters } from '../model/parameters.js';
@@ -30,9 +30,9 @@ describe.each(given.weight_decay)('AdamW with weight decay %f equals the referen
     const p0 = file.get(`p0.${name}`)!.data;
     const gradients = file.get(`grad.${name}`)!.data;
     const n = p0.length;
-    const p = NativeTensor.from('cpu', Float32Array.from(p0));
-    const [m, v] = [0, 1].map(() => NativeTensor.from('cpu', new Float32Array(n)));
-    const g = NativeTensor.onHeap('cpu', 'float32', [n]);
+    const p = NativeTensor.from(defaultDevice(), Float32Array.from(p0));
+    const [m, v] = [0, 1].map(() => NativeTensor.from(defaultDevice(), new Float32Array(n)));
+    const g = NativeTensor.onHeap(defaultDevice(), 'float32', [n]);
     for (let step = 1; step <= given.steps; step++) {
       g.write(Float32Array.from(gradients.subarray((step - 1) * n, step * n)));
       const [beta1, beta2] = given.betas;
@@ -79,11 +79,11 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
   );
 
   it('decays everything but norms, scales the gradient, and keeps the copy up to date', () => {
-    const parameters = new Parameters(config, 'cpu', precision);
+    const parameters = new Parameters(config, defaultDevice(), precision);
     parameters.initialize(1);
     const before = parameters.master.floats();
-    const gradients = new Gradients(parameters.layout, config, 'cpu');
-    const optimizer = new AdamW(parameters.layout, 'cpu', {
+    const gradients = new Gradients(parameters.layout, config, defaultDevice());
+    const optimizer = new AdamW(parameters.layout, defaultDevice(), {
       beta1: 0.9,
       beta2: 0.999,
       epsilon: 1e-8,
@@ -102,7 +102,9 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
       }
     }
     const used = (parameters.half ?? parameters.master).floats();
-    const rounded = NativeTensor.onHeap('cpu', parameters.half ? 'bfloat16' : 'float32', [after.length]);
+    const rounded = NativeTensor.onHeap(defaultDevice(), parameters.half ? 'bfloat16' : 'float32', [
+      after.length,
+    ]);
     rounded.write(after);
     expect(used).toEqual(rounded.floats());
     for (const t of [rounded, optimizer, gradients, parameters]) t.dispose();

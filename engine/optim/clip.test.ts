@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
+import { defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { axpby } from '../ops/elementwise.js';
 import { clipFactor, globalNorm } from './clip.js';
@@ -20,7 +21,7 @@ describe('clipping by the global norm equals the reference', () => {
   it.each(cases)('$name', ({ name, max_norm, tensors, total_norm }) => {
     const all = (key: string) =>
       Array.from({ length: tensors }, (_, i) => [...file.get(`${name}.${key}.${i}`)!.data]).flat();
-    const flat = NativeTensor.from('cpu', Float32Array.from(all('grad')));
+    const flat = NativeTensor.from(defaultDevice(), Float32Array.from(all('grad')));
     const norm = globalNorm(flat);
     expect(Math.abs(norm - total_norm)).toBeLessThanOrEqual(RELATIVE * total_norm);
 

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { addon } from '../device/addon.js';
+import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';
@@ -59,7 +59,7 @@ function microBatch({ lengths, tokens, labelTokens }: BatchSize): MicroBatch {
 
 /** Does the whole run, and returns what the device then says. */
 function doRun(
-  device: 'cpu' | 'meta',
+  device: DeviceName,
   model: LlamaConfig,
   precision: Precision,
   gradientCheckpointing: boolean,
@@ -113,7 +113,7 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
       ],
     ])('is to the byte what the CPU takes: %s', (_, model, training, evaluation) => {
       const { memory, flops } = planRun({ model, precision, gradientCheckpointing, training, evaluation });
-      const real = doRun('cpu', model, precision, gradientCheckpointing, training, evaluation);
+      const real = doRun(defaultDevice(), model, precision, gradientCheckpointing, training, evaluation);
       expect(memory.arena).toBe(real.arena);
       expect(memory.total).toBe(real.arena + real.heap);
       expect(flops).toBe(real.flops);
@@ -127,7 +127,7 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
       addon.setThreads(n);
       const run = { model: tiny, precision, gradientCheckpointing: false, training, evaluation: [] };
       const { arena } = planRun(run).memory;
-      expect(doRun('cpu', tiny, precision, false, training, []).arena).toBe(arena);
+      expect(doRun(defaultDevice(), tiny, precision, false, training, []).arena).toBe(arena);
       return arena;
     });
     expect(arenas[1]).toBeGreaterThan(arenas[0]);
@@ -142,7 +142,7 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
       training,
       evaluation: [],
     });
-    const parameters = new Parameters(tiny, 'meta', precision);
+    const parameters = new Parameters(tiny, metaOf(defaultDevice()), precision);
     const { size } = parameters.layout;
     parameters.dispose();
     expect(memory).toMatchObject({
@@ -177,7 +177,14 @@ describe('the micro-batches that a plan tries', () => {
         const training = seed % 2 ? randomRun(seed, 150, 3, 300) : randomRun(seed, 150, 12, 64);
         const evaluation = randomRun(seed + 100, 20, 4, 200);
         const plan = planRun({ model, precision: 'fp32', gradientCheckpointing, training, evaluation });
-        const all = doRun('meta', model, 'fp32', gradientCheckpointing, training, evaluation);
+        const all = doRun(
+          metaOf(defaultDevice()),
+          model,
+          'fp32',
+          gradientCheckpointing,
+          training,
+          evaluation,
+        );
         expect(plan.memory.arena).toBe(all.arena);
         expect(plan.flops).toBe(all.flops);
       }

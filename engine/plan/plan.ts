@@ -1,4 +1,4 @@
-import { addon } from '../device/addon.js';
+import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
 import type { LlamaConfig } from '../model/config.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';
@@ -10,6 +10,8 @@ import { type BatchSize, contenders } from './batch_size.js';
 
 /** A run as far as its memory and its arithmetic go. */
 export interface RunToPlan {
+  /** Default: the one that a run takes. */
+  device?: DeviceName;
   model: LlamaConfig;
   precision: Precision;
   gradientCheckpointing: boolean;
@@ -60,20 +62,27 @@ export function planRun({
   gradientCheckpointing,
   training,
   evaluation,
+  device = defaultDevice(),
 }: RunToPlan): RunPlan {
-  addon.resetStats('meta');
-  const { heapBytes } = addon.stats('meta');
-  const parameters = new Parameters(config, 'meta', precision);
+  const meta = metaOf(device);
+  addon.resetStats(meta);
+  const { heapBytes } = addon.stats(meta);
+  const parameters = new Parameters(config, meta, precision);
   const model = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters.layout, config, 'meta');
-  const optimizer = new AdamW(parameters.layout, 'meta', { beta1: 0, beta2: 0, epsilon: 0, weightDecay: 0 });
+  const gradients = new Gradients(parameters.layout, config, meta);
+  const optimizer = new AdamW(parameters.layout, meta, {
+    beta1: 0,
+    beta2: 0,
+    epsilon: 0,
+    weightDecay: 0,
+  });
 
   const fullest = { arena: 0, workspace: 0, heap: 0 };
   /** Runs `pass` by itself and returns its high-water mark. */
   const measure = (pass: () => void): number => {
-    addon.resetStats('meta');
+    addon.resetStats(meta);
     pass();
-    const { arenaHighWater, arenaWorkspace, heapHighWater } = addon.stats('meta');
+    const { arenaHighWater, arenaWorkspace, heapHighWater } = addon.stats(meta);
     fullest.heap = Math.max(fullest.heap, heapHighWater);
     if (arenaHighWater > fullest.arena) {
       fullest.arena = arenaHighWater;
@@ -94,10 +103,10 @@ export function planRun({
     optimizer.step(1, 0, parameters, gradients);
   });
   const flops = countFlops(training, (lengths, labelTokens) => {
-    addon.resetStats('meta');
+    addon.resetStats(meta);
     const tokens = lengths.reduce((sum, n) => sum + n, 0);
     train({ examples: [], lengths, tokens, labelTokens, longest: Math.max(...lengths) });
-    return addon.stats('meta').flops;
+    return addon.stats(meta).flops;
   });
 
   const parts = {
@@ -111,7 +120,7 @@ export function planRun({
   gradients.dispose();
   optimizer.dispose();
   model.dispose();
-  addon.resetStats('meta');
+  addon.resetStats(meta);
   return {
     memory: {
       ...parts,

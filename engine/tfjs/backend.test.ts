@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it, vi } from 'vitest';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { axpby } from '../ops/elementwise.js';
 import {
@@ -18,7 +18,7 @@ await tf.setBackend(BACKEND);
 
 /** Bytes of native memory in use, wherever they come from. */
 function nativeBytes(): number {
-  const { heapBytes, arenaInUse } = addon.stats('cpu');
+  const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
   return heapBytes + arenaInUse;
 }
 
@@ -88,7 +88,7 @@ describe('TF.js tensors on native memory', () => {
 
 describe('memory of the engine as a tf.Tensor', () => {
   it('is looked at, not copied; clones keep the values they had', () => {
-    const weight = NativeTensor.from('cpu', Float32Array.of(1, 2, 3, 4), [2, 2]);
+    const weight = NativeTensor.from(defaultDevice(), Float32Array.of(1, 2, 3, 4), [2, 2]);
     const view = tensorOf(weight);
     const clone = tf.clone(view);
     const flat = tf.reshape(view, [4]);
@@ -103,7 +103,7 @@ describe('memory of the engine as a tf.Tensor', () => {
 
   it('can be read as long as the tf.Tensor lives', () => {
     const before = nativeBytes();
-    const activation = NativeTensor.from('cpu', Float32Array.of(1, 2));
+    const activation = NativeTensor.from(defaultDevice(), Float32Array.of(1, 2));
     const view = tensorOf(activation);
     activation.dispose();
     expect([...view.dataSync()]).toEqual([1, 2]);
@@ -112,7 +112,7 @@ describe('memory of the engine as a tf.Tensor', () => {
   });
 
   it('survives a kernel that falls back', () => {
-    const weight = NativeTensor.from('cpu', Float32Array.of(0, 1));
+    const weight = NativeTensor.from(defaultDevice(), Float32Array.of(0, 1));
     const view = tensorOf(weight);
     const times = fallbackCounts().get('Erf') ?? 0;
     tf.tidy(() => tf.erf(view));
@@ -124,7 +124,7 @@ describe('memory of the engine as a tf.Tensor', () => {
   });
 
   it('looks like float32 when it is bfloat16', () => {
-    const weight = NativeTensor.onHeap('cpu', 'bfloat16', [3]);
+    const weight = NativeTensor.onHeap(defaultDevice(), 'bfloat16', [3]);
     weight.write(Float32Array.of(1, -2, 0.5));
     const view = tensorOf(weight);
     expect(view.dtype).toBe('float32');
@@ -143,7 +143,7 @@ describe('memory of the engine as a tf.Tensor', () => {
     axpby(native, 2, nativeOf(x));
     const twice = tensorFrom(info);
     expect(twice.arraySync()).toEqual([[2, 4, 6], [8, 10, 12]]); // biome-ignore format: rows
-    const adopted = tensorFrom(adopt(NativeTensor.from('cpu', Int32Array.of(7))));
+    const adopted = tensorFrom(adopt(NativeTensor.from(defaultDevice(), Int32Array.of(7))));
     expect(adopted.dtype).toBe('int32');
     tf.dispose([x, twice, adopted]);
     expect(nativeBytes()).toBe(before);

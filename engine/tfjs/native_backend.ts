@@ -9,6 +9,7 @@ import {
   type TensorInfo,
   util,
 } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../device/addon.js';
 import { type DType, keepOnThrow, NativeTensor } from '../device/native_tensor.js';
 import { cast } from '../ops/elementwise.js';
 
@@ -92,7 +93,7 @@ export class NativeBackend extends KernelBackend {
         );
       this.data.set(dataId, { references, complex: { real: part(0), imag: part(1) } });
     } else {
-      const native = NativeTensor.onHeap('cpu', STORAGE[dtype], shape);
+      const native = NativeTensor.onHeap(defaultDevice(), STORAGE[dtype], shape);
       native.write(hostArray(values, dtype));
       this.hold(dataId, { references, native });
     }
@@ -182,7 +183,7 @@ export class NativeBackend extends KernelBackend {
 
   /** A new tensor, not yet known to TF.js, with memory of the step whose contents are undefined. */
   output(shape: readonly number[], dtype: NumericType): { info: TensorInfo; native: NativeTensor } {
-    const native = NativeTensor.inArena('cpu', STORAGE[dtype], shape);
+    const native = NativeTensor.inArena(defaultDevice(), STORAGE[dtype], shape);
     return { info: this.adopt(native), native };
   }
 

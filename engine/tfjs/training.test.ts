@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { expect, it } from 'vitest';
-import { addon } from '../device/addon.js';
+import { addon, defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { BACKEND, fallbackCounts, tensorOf } from './index.js';
 
@@ -12,7 +12,7 @@ it('trains with TF.js’s own tape and optimizers for 1,000 steps without a leak
   const embedding = tf.variable(tf.randomNormal([classes, 7], 0, 0.1, 'float32', 2));
   const weight = tf.variable(tf.randomNormal([7, classes], 0, 0.1, 'float32', 3));
   // A parameter of the engine that takes part in the forward pass, as a frozen one does.
-  const frozen = NativeTensor.from('cpu', new Float32Array(7).fill(1));
+  const frozen = NativeTensor.from(defaultDevice(), new Float32Array(7).fill(1));
   const scale = tensorOf(frozen);
   const optimizer = tf.train.adam(0.01);
 
@@ -30,7 +30,7 @@ it('trains with TF.js’s own tape and optimizers for 1,000 steps without a leak
     });
   const memory = () => {
     const { numTensors, numDataBuffers, numBytes } = tf.memory();
-    const { heapBytes, arenaInUse } = addon.stats('cpu');
+    const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
     return { numTensors, numDataBuffers, numBytes, heapBytes, arenaInUse };
   };
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
+import { defaultDevice } from '../device/addon.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
@@ -42,7 +43,7 @@ afterEach(() => {
 
 function start(configFile: string, weightsFile: string, precision: Precision) {
   const config = parseLlamaConfig(JSON.parse(readFileSync(configFile, 'utf8')), configFile);
-  const model = new LlamaForCausalLM(new Parameters(config, 'cpu', precision));
+  const model = new LlamaForCausalLM(new Parameters(config, defaultDevice(), precision));
   const { parameters } = model;
   for (const [name, { data }] of readSafetensors(weightsFile)) {
     const tensor = parameters.tensor(name);
@@ -50,7 +51,7 @@ function start(configFile: string, weightsFile: string, precision: Precision) {
     tensor.dispose();
   }
   parameters.mastersChanged();
-  const gradients = new Gradients(parameters.layout, config, 'cpu');
+  const gradients = new Gradients(parameters.layout, config, defaultDevice());
   disposables.push(model, gradients);
   return { model, gradients };
 }
@@ -106,7 +107,7 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
         precision,
       );
       const { layout } = model.parameters;
-      const optimizer = new AdamW(layout, 'cpu', {
+      const optimizer = new AdamW(layout, defaultDevice(), {
         beta1: spec.betas[0],
         beta2: spec.betas[1],
         epsilon: spec.eps,

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addon } from '../../device/addon.js';
+import { addon, defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import { BACKEND, fallbackCounts, tensorOf } from '../index.js';
 
@@ -172,9 +172,9 @@ describe('native kernels', () => {
 
   it('calculate in float32 with memory of the engine in bfloat16', async () => {
     await tf.setBackend(BACKEND);
-    const weight = NativeTensor.onHeap('cpu', 'bfloat16', [2, 2]);
+    const weight = NativeTensor.onHeap(defaultDevice(), 'bfloat16', [2, 2]);
     weight.write(Float32Array.of(1, 2, 3, 4));
-    const before = addon.stats('cpu').arenaInUse;
+    const before = addon.stats(defaultDevice()).arenaInUse;
     tf.tidy(() => {
       const w = tensorOf(weight);
       const x = tf.tensor2d([0.001, 1, 1, 1.001], [2, 2]);
@@ -189,7 +189,7 @@ describe('native kernels', () => {
       expect([...tf.zerosLike(w).dataSync()]).toEqual([0, 0, 0, 0]);
       expect([...tf.addN([w, x]).dataSync()][3]).toBe(Math.fround(5.001));
     });
-    expect(addon.stats('cpu').arenaInUse).toBe(before);
+    expect(addon.stats(defaultDevice()).arenaInUse).toBe(before);
     weight.dispose();
   });
 });

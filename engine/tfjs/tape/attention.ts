@@ -1,4 +1,5 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../../device/addon.js';
 import * as explicit from '../../ops/attention.js';
 import { nativeOf } from '../index.js';
 import { tapeOp } from './tape_op.js';
@@ -36,7 +37,7 @@ export function attention(qkv: Tensor, lengths: number[], heads: explicit.Heads)
 function withDocuments<T>(lengths: number[], tokens: number, body: (documents: explicit.Documents) => T): T {
   if (lengths.some((n) => !Number.isInteger(n) || n < 0) || lengths.reduce((sum, n) => sum + n, 0) !== tokens)
     throw new Error(`attention: documents of [${lengths}] tokens do not make up the ${tokens} rows of qkv`);
-  const documents = explicit.documentsOf(lengths, 'cpu');
+  const documents = explicit.documentsOf(lengths, defaultDevice());
   try {
     return body(documents);
   } finally {

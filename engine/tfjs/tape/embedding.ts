@@ -1,4 +1,5 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import { fill } from '../../ops/elementwise.js';
 import { gatherRows, scatterAddRows } from '../../ops/embedding.js';
@@ -13,7 +14,7 @@ const run = tapeOp<'table' | 'ids', { tableShape: number[] }>({
   saved: { inputs: ['ids'] },
   backward: ([dy], [ids], { tableShape }) => ({
     table: () => {
-      const dtable = NativeTensor.inArena('cpu', 'float32', tableShape);
+      const dtable = NativeTensor.inArena(defaultDevice(), 'float32', tableShape);
       fill(dtable, 0);
       scatterAddRows(dtable, nativeOf(dy, asRows(dy)), nativeOf(ids));
       return dtable;

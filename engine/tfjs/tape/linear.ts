@@ -1,4 +1,5 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import { fill } from '../../ops/elementwise.js';
 import * as explicit from '../../ops/linear.js';
@@ -14,7 +15,7 @@ const run = tapeOp<'x' | 'w', Record<never, never>>({
   backward: ([dy], [x, w]) => ({
     x: () => explicit.linearBackwardInput(nativeOf(dy, asRows(dy)), nativeOf(w)).reshaped(x.shape),
     w: () => {
-      const dw = NativeTensor.inArena('cpu', 'float32', w.shape);
+      const dw = NativeTensor.inArena(defaultDevice(), 'float32', w.shape);
       fill(dw, 0);
       explicit.linearBackwardWeight(dw, nativeOf(dy, asRows(dy)), nativeOf(x, asRows(x)));
       return dw;

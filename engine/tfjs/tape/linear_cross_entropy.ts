@@ -1,4 +1,5 @@
 import { type Tensor, type Tensor1D, tensor1d, tidy } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import { fill } from '../../ops/elementwise.js';
 import * as explicit from '../../ops/linear_cross_entropy.js';
@@ -11,7 +12,7 @@ const run = tapeOp<'h' | 'w' | 'targets', Record<never, never>>({
   forward: ({ h, w, targets }) => [explicit.linearCrossEntropy(nativeOf(h), nativeOf(w), nativeOf(targets))],
   saved: { inputs: ['h', 'w', 'targets'] },
   backward: ([dloss], [h, w, targets]) => {
-    const dw = NativeTensor.inArena('cpu', 'float32', w.shape);
+    const dw = NativeTensor.inArena(defaultDevice(), 'float32', w.shape);
     fill(dw, 0);
     const { loss, dh } = explicit.linearCrossEntropyWithGradient(
       nativeOf(h),

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Random } from '../../../tests/op_cases.js';
 import { readSafetensors } from '../../../tests/read_safetensors.js';
-import { addon } from '../../device/addon.js';
+import { addon, defaultDevice } from '../../device/addon.js';
 import { readLlamaConfig } from '../../model/config.js';
 import type { MicroBatch } from '../../model/device_batch.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
@@ -29,7 +29,7 @@ function tensors({ file, values }: ReturnType<typeof load>, names: string[]): Na
 }
 
 function explicitModel({ config, values }: ReturnType<typeof load>, precision: Precision): LlamaForCausalLM {
-  const parameters = new Parameters(config, 'cpu', precision);
+  const parameters = new Parameters(config, defaultDevice(), precision);
   for (const { name } of parameters.entries) {
     const tensor = parameters.tensor(name);
     tensor.write(values(name));
@@ -49,7 +49,7 @@ function microBatch(vocab: number): MicroBatch {
 
 function memory() {
   const { numTensors, numDataBuffers, numBytes } = tf.memory();
-  const { heapBytes, arenaInUse } = addon.stats('cpu');
+  const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
   return { numTensors, numDataBuffers, numBytes, heapBytes, arenaInUse };
 }
 
@@ -65,7 +65,7 @@ describe.each(['gqa-tied', 'mha-untied', 'rope-dynamic'])('%s', (name) => {
       const before = memory();
       const model = explicitModel(files, precision);
       const { layout } = model.parameters;
-      const gradients = new Gradients(layout, config, 'cpu');
+      const gradients = new Gradients(layout, config, defaultDevice());
       const expected = model.forwardBackward(batch, 1 / labels, gradients) / labels;
       const flat = gradients.flat.floats();
       tf.tidy(() => {
@@ -100,7 +100,7 @@ describe.each(['gqa-tied', 'mha-untied', 'rope-dynamic'])('%s', (name) => {
     const model = explicitModel(files, 'fp32');
     const { layout } = model.parameters;
     const logits = model.logits(batch);
-    const gradients = new Gradients(layout, config, 'cpu');
+    const gradients = new Gradients(layout, config, defaultDevice());
     model.forwardBackward(batch, 1 / labels, gradients);
     const flat = gradients.flat.floats();
     tf.tidy(() => {

@@ -11,6 +11,7 @@ import {
   tensor1d,
   tidy,
 } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import type { LlamaConfig } from '../../model/config.js';
 import type { MicroBatch } from '../../model/device_batch.js';
@@ -59,7 +60,7 @@ export function llamaLoss(
 
   const loss = customGrad((...inputs: (Tensor | GradSaveFunc)[]) => {
     const save = inputs.pop() as GradSaveFunc;
-    const parameters = new Parameters(config, 'cpu', precision);
+    const parameters = new Parameters(config, defaultDevice(), precision);
     entries.forEach(({ name }, i) => {
       const to = parameters.tensor(name);
       cast(to, nativeOf(inputs[i] as Tensor));
@@ -69,7 +70,7 @@ export function llamaLoss(
     const model = new LlamaForCausalLM(parameters);
     let value = 0;
     if (wanted) {
-      const gradients = new Gradients(parameters.layout, config, 'cpu');
+      const gradients = new Gradients(parameters.layout, config, defaultDevice());
       const sum = model.forwardBackward(batch, 1 / labels, gradients, { gradientCheckpointing });
       if (labels > 0) value = sum / labels;
       // What is saved has to be a tensor: all gradients are one, flat.
@@ -87,7 +88,7 @@ export function llamaLoss(
     const [scale] = dloss.dataSync();
     const flat = nativeOf(saved[0]);
     return entries.map(({ shape, offset }) => {
-      const gradient = NativeTensor.inArena('cpu', 'float32', shape);
+      const gradient = NativeTensor.inArena(defaultDevice(), 'float32', shape);
       const part = flat.view(shape, offset);
       axpby(gradient, scale, part);
       part.dispose();
@@ -115,7 +116,7 @@ export function llamaLogits(
   const eps = config.rmsNormEps;
   const lengths = Array.from(documentOffsets.subarray(1), (end, j) => end - documentOffsets[j]);
   return tidy(() => {
-    const tables = new RopeTables(config, 'cpu');
+    const tables = new RopeTables(config, defaultDevice());
     const { cos, sin, index } = tables.angles(lengths);
     tables.dispose();
     const angles = {

@@ -1,4 +1,5 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
+import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import { cast, fill } from '../../ops/elementwise.js';
 import * as explicit from '../../ops/rmsnorm.js';
@@ -55,7 +56,7 @@ export function addRmsnorm<T extends Tensor>(x: T, residual: T, w: Tensor, eps: 
 
 function gradients(dy: Tensor, x: Tensor, w: Tensor, rstd: Tensor, dresidual?: NativeTensor) {
   const rows = asRows(x);
-  const dw = NativeTensor.inArena('cpu', 'float32', w.shape);
+  const dw = NativeTensor.inArena(defaultDevice(), 'float32', w.shape);
   fill(dw, 0);
   const dx = explicit.rmsnormBackward(nativeOf(dy, rows), nativeOf(x, rows), nativeOf(w), nativeOf(rstd), {
     dw,

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Random } from '../../../tests/op_cases.js';
-import { addon } from '../../device/addon.js';
+import { addon, defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import * as explicitAttention from '../../ops/attention.js';
 import { axpby, cast, fill } from '../../ops/elementwise.js';
@@ -31,10 +31,10 @@ const IDS = [3, 0, 3, 4, 1, 1, 0, 3, 2];
 const TARGETS = [1, -100, 6, 0, -100, 3, 3, 2, -100];
 const LABELLED = TARGETS.flatMap((target, row) => (target === -100 ? [] : [row]));
 
-const int32 = (values: number[]) => NativeTensor.from('cpu', Int32Array.from(values));
+const int32 = (values: number[]) => NativeTensor.from(defaultDevice(), Int32Array.from(values));
 
 function zeros(shape: readonly number[]): NativeTensor {
-  const t = NativeTensor.inArena('cpu', 'float32', shape);
+  const t = NativeTensor.inArena(defaultDevice(), 'float32', shape);
   fill(t, 0);
   return t;
 }
@@ -140,9 +140,9 @@ const cases: TapeCase[] = [
     explicit: (made, [x], dy) => {
       const { cos, sin, index } = angleTables();
       const angles = {
-        cos: NativeTensor.from('cpu', cos, [9, 3]),
-        sin: NativeTensor.from('cpu', sin, [9, 3]),
-        index: NativeTensor.from('cpu', index),
+        cos: NativeTensor.from(defaultDevice(), cos, [9, 3]),
+        sin: NativeTensor.from(defaultDevice(), sin, [9, 3]),
+        index: NativeTensor.from(defaultDevice(), index),
       };
       made(angles.cos, angles.sin, angles.index);
       const [y, dx] = [x, dy].map((t) => {
@@ -210,7 +210,7 @@ const cases: TapeCase[] = [
 
 function memory() {
   const { numTensors, numDataBuffers, numBytes } = tf.memory();
-  const { heapBytes, arenaInUse } = addon.stats('cpu');
+  const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
   return { numTensors, numDataBuffers, numBytes, heapBytes, arenaInUse };
 }
 
