@@ -1,15 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { addon, type DeviceName, defaultDevice, isMeta, metaOf } from '../engine/device/addon.js';
+import { addon, type DeviceName, isMeta, metaOf } from '../engine/device/addon.js';
 import { BYTES, type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
 
 // What the case files of the op table (engine/ops/*.cases.ts) are made of. A case file exports `cases`, which
 // declares its tests for one device; runOpCases() runs every file on every device that is present. References are
 // naive float64 formulas over the inputs as they are stored, written beside the cases.
 
-/** Devices that compute. (`meta` only checks and counts.) */
-export const DEVICES: DeviceName[] = [defaultDevice()];
+/** Devices that compute. (A `meta` device only checks and counts.) */
+export const DEVICES: DeviceName[] = addon.devices();
 
 export type OpCases = (device: DeviceName) => void;
 

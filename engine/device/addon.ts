@@ -7,19 +7,22 @@ import { UserError } from '../../errors.js';
 /** Where memory and arithmetic are, by the names of native/device.h; or the plan of such a device, see {@link metaOf}. */
 export type DeviceName = string;
 
+let first: DeviceName | undefined;
+
 /** The device that is used where nobody names one. */
 export function defaultDevice(): DeviceName {
-  return 'cpu';
+  first ??= addon.devices()[0];
+  return first;
 }
 
 /** The device that counts what `device` would take, in bytes and FLOPs, and has no memory of its own. */
-export function metaOf(_device: DeviceName): DeviceName {
-  return 'meta';
+export function metaOf(device: DeviceName): DeviceName {
+  return `meta:${device}`;
 }
 
 /** Whether a device only counts: its tensors have no values. */
 export function isMeta(device: DeviceName): boolean {
-  return device === 'meta';
+  return device.startsWith('meta:');
 }
 
 /** What a device holds and has done since {@link Addon.resetStats}; bytes, and FLOPs as the contracts count them. */
@@ -38,8 +41,20 @@ export type NativeOp = (...args: (number | boolean)[]) => void;
 
 /** The native addon, as native/napi/addon.cpp exports it. */
 export interface Addon {
-  /** `slack`: elements behind the last one that ops may use as they like (see native/tensor.h). */
-  alloc(device: DeviceName, dtype: number, numel: number, arena: boolean, slack: number): number;
+  /** The devices that compute, the default first. */
+  devices(): DeviceName[];
+  /**
+   * A matrix of so many `columns` (0: no matrix) has the slack behind it that the device wants for products of operands
+   * of the type `products`: elements that ops may use as they like (see native/tensor.h).
+   */
+  alloc(
+    device: DeviceName,
+    dtype: number,
+    numel: number,
+    arena: boolean,
+    columns: number,
+    products: number,
+  ): number;
   view(handle: number, elementOffset: number, numel: number): number;
   release(handle: number): void;
   /** Whether a buffer of this handle has not been released yet. */
@@ -49,7 +64,8 @@ export interface Addon {
   resetStats(device: DeviceName): void;
   /** @throws UserError when OpenMP does not grant so many */
   setThreads(threads: number): void;
-  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
+  /** `rowStep`: products of matrices whose number of rows is a multiple of it leave nothing over. */
+  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number; rowStep: number };
   ops: Record<string, NativeOp>;
 }
 

@@ -15,9 +15,6 @@ const ARRAYS = {
   uint8: Uint8Array,
 } as const satisfies Record<DType, unknown>;
 
-/** Rows of a step of native/cpu/onednn.cpp. */
-const ROW_STEP = 32;
-
 /** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
   let size = 1;
@@ -49,31 +46,35 @@ export class NativeTensor {
     dtype: DType,
     shape: readonly number[],
     inArena: boolean,
-    slack: number,
+    columns = 0,
+    products = dtype,
   ): NativeTensor {
-    const handle = noted(addon.alloc(device, CODES[dtype], sizeOf(shape), inArena, slack));
+    const handle = noted(addon.alloc(device, CODES[dtype], sizeOf(shape), inArena, columns, CODES[products]));
     return new NativeTensor(handle, device, dtype, shape);
   }
 
   /** Memory that lives until it is disposed. Its contents are undefined. */
   static onHeap(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    return NativeTensor.allocate(device, dtype, shape, false, 0);
+    return NativeTensor.allocate(device, dtype, shape, false);
   }
 
   /** Memory of a training step: reused at once after dispose(). Its contents are undefined. */
   static inArena(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    return NativeTensor.allocate(device, dtype, shape, true, 0);
+    return NativeTensor.allocate(device, dtype, shape, true);
   }
 
   /**
-   * A matrix in the arena with room behind it for rows up to the next multiple of 32: matrix products may then be done
-   * on whole steps of rows (native/cpu/onednn.cpp), whatever the number of tokens.
+   * A matrix in the arena that takes part in products of operands of the type `products`. Behind it there may be room
+   * for more rows, as the device wants it: products may then be done on whole steps of rows, whatever the number of
+   * tokens.
    */
-  static matrix(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-    const [rows, columns] = shape;
-    const steps = addon.info().bf16Gemm === 'float32' ? 1 : ROW_STEP;
-    const slack = (Math.ceil(rows / steps) * steps - rows) * columns;
-    return NativeTensor.allocate(device, dtype, shape, true, slack);
+  static matrix(
+    device: DeviceName,
+    dtype: DType,
+    shape: readonly [rows: number, columns: number],
+    products: DType = dtype,
+  ): NativeTensor {
+    return NativeTensor.allocate(device, dtype, shape, true, shape[1], products);
   }
 
   /** A heap tensor with these values (int32 from an Int32Array, else float32). */
@@ -91,10 +92,11 @@ export class NativeTensor {
     return this.size * BYTES[this.dtype];
   }
 
-  /** A new arena tensor on this one's device; a matrix of bfloat16 with room for rows. */
+  /** A new arena tensor on this one's device; with two dimensions, a matrix for products of its type. */
   like(shape: readonly number[] = this.shape, dtype: DType = this.dtype): NativeTensor {
-    return dtype === 'bfloat16' && shape.length === 2
-      ? NativeTensor.matrix(this.device, dtype, shape)
+    const [rows, columns, ...more] = shape;
+    return columns !== undefined && more.length === 0
+      ? NativeTensor.matrix(this.device, dtype, [rows, columns])
       : NativeTensor.inArena(this.device, dtype, shape);
   }
 

@@ -1,79 +1,122 @@
-// A device: where memory comes from, and which implementation of the op table runs on it.
+// The seam under a device: memory, an implementation of the op table, and what each op needs beyond its arguments.
+//
+// To add a device: a folder like cpu/ with a DeviceKind, and its line in device.cpp.
 #pragma once
-#include <map>
-#include <set>
-#include <utility>
+#include <string>
+#include <vector>
 
-#include "tensor.h"
+#include "arena.h"
 
 namespace tstrain {
 
 struct OpTable;
+struct WorkspaceTable;
 
-// One long reservation of addresses, handed out best fit and coalesced on release. It never moves and is never
-// given back piecemeal, so a training step that repeats finds its buffers where they were: no activation comes
-// from the system. Offsets depend on the order of calls alone, so a run on `meta` (which reserves
-// nothing) has the very high-water mark of the real one. What is free at the top is not a stretch to choose but
-// the open end: an arena that is empty again places like a new one, so the high-water mark of a run is the largest
-// of its micro-batches, in whatever order they come.
-class Arena {
+// What a device queues its work on (a cudaStream_t); null where an op is done when it returns. All that a device is
+// asked to do, ops and what Memory does, happens in the order of the calls.
+using Stream = void*;
+
+class Memory {
  public:
-  explicit Arena(bool backed);
-  ~Arena();
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
+  virtual ~Memory() = default;
 
-  // Returns an offset, aligned to kAlign. `workspace`: for the time of one op only.
-  i64 allocate(i64 bytes, bool workspace = false);
-  void release(i64 offset, i64 bytes);
-  void* at(i64 offset) const { return base_ ? static_cast<char*>(base_) + offset : nullptr; }
+  struct Range {
+    char* start;
+    i64 bytes;
+  };
+  // A range of addresses for the arena, asked for once. No memory need be behind it yet.
+  virtual Range reserve() = 0;
+  // A stretch of that range is handed out, of which these bytes may be used, and comes back: where memory must be put
+  // behind addresses, or accesses are checked.
+  virtual void open(char* /*start*/, i64 /*bytes*/) {}
+  virtual void close(char* /*start*/, i64 /*bytes*/) {}
+  // What memory the first bytes of the range hold goes back to the system; the addresses stay.
+  virtual void give_back(char* start, i64 bytes) = 0;
 
-  i64 in_use() const { return in_use_; }
-  i64 high_water() const { return high_water_; }
-  // How much of it was workspace when it was reached.
-  i64 workspace_at_high_water() const { return workspace_; }
-  void reset_high_water() {
-    high_water_ = top_;
-    workspace_ = 0;
-  }
-  // Gives the pages of a wholly free arena back to the system.
-  void trim();
+  // Memory beside the arena, for what lives long. Throws OpError when there is none.
+  virtual char* allocate(i64 bytes) = 0;
+  virtual void release(char* start, i64 bytes) = 0;
 
-  static constexpr i64 kAlign = 256;
-  static i64 rounded(i64 bytes) { return bytes <= 0 ? kAlign : (bytes + kAlign - 1) / kAlign * kAlign; }
+  // The host's bytes are taken before copy_in returns, and are there when copy_out does.
+  virtual void copy_in(char* to, const void* host, i64 bytes) = 0;
+  virtual void copy_out(void* host, const char* from, i64 bytes) = 0;
+
+  virtual Stream stream() { return nullptr; }
+  // Returns when all that was asked for is done.
+  virtual void synchronize() = 0;
+};
+
+// What is known of a device without opening it: enough to plan for it.
+struct DeviceKind {
+  const char* name;
+  const OpTable& (*ops)();
+  const WorkspaceTable* workspaces;
+  // Bytes: where tensors of the arena start.
+  i64 alignment;
+  // Matrix products go in steps of so many rows; a number of rows that is a multiple of it leaves nothing over.
+  i64 row_step;
+  // How many elements of slack (see TensorOf) a matrix gets that takes part in products of `type`.
+  i64 (*slack)(DType type, i64 rows, i64 columns);
+  // Opens it.
+  Memory& (*memory)();
+};
+
+// A device in use, or the plan of one (`meta`): the same counts, and ops that do nothing, without memory. What is
+// allocated there has the address null.
+class Device {
+ public:
+  explicit Device(const DeviceKind& kind);
+  static Device plan_of(const DeviceKind& kind);
+
+  const std::string& name() const { return name_; }
+  const OpTable& ops() const { return ops_; }
+  const WorkspaceTable& workspaces() const { return *kind_.workspaces; }
+  i64 slack(DType type, i64 rows, i64 columns) const { return kind_.slack(type, rows, columns); }
+  Stream stream() const { return stream_; }
+
+  // In the arena: by offset. `workspace`: for the time of one op only.
+  i64 arena_allocate(i64 bytes, bool workspace = false);
+  void arena_release(i64 offset, i64 bytes);
+  char* at(i64 offset) const { return range_.start ? range_.start + offset : nullptr; }
+
+  // Beside it.
+  char* heap_allocate(i64 bytes);
+  void heap_release(char* start, i64 bytes);
+
+  // Throw OpError on a plan, which holds no values. copy_out() waits for what was asked of the device before.
+  void copy_in(char* to, const void* host, i64 bytes);
+  void copy_out(void* host, const char* from, i64 bytes);
+
+  const Arena& arena() const { return arena_; }
+  i64 heap_bytes() const { return heap_bytes_; }
+  i64 heap_high_water() const { return heap_high_water_; }
+  f64 flops() const { return flops_; }
+  void count_flops(f64 flops) { flops_ += flops; }
+  // Starts a new measurement: FLOPs at 0, high-water marks at what is held now; a wholly free arena is given back.
+  void reset_counts();
 
  private:
-  void* base_ = nullptr;
-  i64 reserved_ = 0;
-  i64 top_ = 0;
-  i64 in_use_ = 0;
-  i64 high_water_ = 0;
-  i64 workspace_ = 0;
-  i64 touched_ = 0;  // as far as pages may have been taken from the system
-  std::map<i64, i64> free_;                  // offset → bytes
-  std::set<std::pair<i64, i64>> free_by_size_;  // (bytes, offset): best fit, lowest address first
+  Device(const DeviceKind& kind, std::string name, const OpTable& ops, Memory* memory);
+
+  const DeviceKind& kind_;
+  std::string name_;
+  const OpTable& ops_;
+  Memory* memory_;
+  Memory::Range range_;
+  Stream stream_;
+  Arena arena_;
+  i64 heap_bytes_ = 0;
+  i64 heap_high_water_ = 0;
+  f64 flops_ = 0;  // as the op table's contracts count them
 };
 
-struct Device {
-  const char* name;
-  const OpTable* ops;
-  bool backed;  // false: meta, which has sizes but no memory
-  Arena arena;
-  i64 heap_bytes = 0;
-  i64 heap_high_water = 0;
-  f64 flops = 0;  // counted by the op table's contracts since the last reset
+// The devices that compute, the default first.
+const std::vector<const DeviceKind*>& device_kinds();
+// Adds one at the end, before main(): for a build with a device from outside this directory.
+bool add_device(const DeviceKind& kind);
 
-  Device(const char* name, const OpTable* ops, bool backed) : name(name), ops(ops), backed(backed), arena(backed) {}
-
-  void* heap_allocate(i64 bytes);
-  void heap_release(void* p, i64 bytes);
-};
-
-// The devices of this process. Each is opened at its first use and lives as long as the process.
-Device& cpu_device();
-Device& meta_device();
-
-int thread_count();
-void set_thread_count(int n);
+// The device of that name or, by `meta:` in front of it, its plan. It is opened at its first use and lives as long as
+// the process. Throws OpError when there is none.
+Device& device_named(const std::string& name);
 
 }  // namespace tstrain

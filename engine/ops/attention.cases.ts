@@ -353,4 +353,30 @@ export const cases: OpCases = (device) => {
     'rows of 4 and 3 elements cannot hold the heads',
     (d) => cached(d, { kvStride: 3 }),
   );
+  itRefuses('sizes that wrap around', device, 'attention_forward: the sizes are too large', (d) => {
+    const x = empty(d, 'float32', [16]);
+    const offsets = tensor(d, 'int32', [0, 1]);
+    const huge = 2 ** 32;
+    op(
+      'attention_forward',
+      x,
+      undefined,
+      x,
+      x,
+      x,
+      offsets,
+      offsets,
+      1,
+      huge,
+      huge,
+      huge,
+      huge,
+      huge,
+      huge,
+      1,
+      1,
+      1,
+      1,
+    );
+  });
 };

@@ -113,4 +113,13 @@ export const cases: OpCases = (device) => {
   itRefuses('a result of another type', device, 'gather_rows: y and table must have one type', (d) =>
     op('gather_rows', empty(d, 'float32', [3]), empty(d, 'bfloat16', [3]), empty(d, 'int32', [1]), 1, 3, 1),
   );
+  itRefuses(
+    'sizes that wrap around',
+    device,
+    'gather_rows: the sizes are too large: 4294967296 × 4294967296',
+    (d) => {
+      const y = empty(d, 'float32', [16]);
+      op('gather_rows', y, y, empty(d, 'int32', [16]), 2 ** 32, 2 ** 32, 1);
+    },
+  );
 };

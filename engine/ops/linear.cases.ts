@@ -150,7 +150,7 @@ export const cases: OpCases = (device) => {
     const w = normal(device, 'bfloat16', random, [out, inner]);
     const [x, dy] = [inner, out].map((columns) => normal(device, 'bfloat16', random, [rows, columns]));
     const roomy = [x, dy].map((t) => {
-      const copy = NativeTensor.matrix(device, 'bfloat16', t.shape);
+      const copy = t.like();
       op('cast', copy, t, t.size);
       return copy;
     });
@@ -234,6 +234,15 @@ export const cases: OpCases = (device) => {
     (d) => {
       const a = empty(d, 'float32', [4]);
       op('gemm', empty(d, 'bfloat16', [4]), a, a, 2, 2, 2, false, false, false);
+    },
+  );
+  itRefuses(
+    'sizes that wrap around',
+    device,
+    'gemm: the sizes are too large: 4294967296 × 4294967296',
+    (d) => {
+      const a = empty(d, 'float32', [16]);
+      op('gemm', a, a, a, 2 ** 32, 2 ** 32, 2 ** 32, false, false, false);
     },
   );
 };

@@ -287,4 +287,23 @@ export const cases: OpCases = (device) => {
     const [logits, loss, one] = [4, 2, 1].map((n) => empty(d, 'float32', [n]));
     op('cross_entropy', loss, undefined, undefined, logits, empty(d, 'int32', [2]), one, 2, 2);
   });
+  itRefuses(
+    'sizes that wrap around',
+    device,
+    'cross_entropy: the sizes are too large: 1024 × 9007199254740992',
+    (d) => {
+      const [logits, loss] = [16, 1024].map((n) => empty(d, 'float32', [n]));
+      op(
+        'cross_entropy',
+        loss,
+        undefined,
+        undefined,
+        logits,
+        empty(d, 'int32', [16]),
+        undefined,
+        1024,
+        2 ** 53,
+      );
+    },
+  );
 };

@@ -12,9 +12,10 @@ import { linearBackwardInput, linearBackwardWeight } from './linear.js';
  */
 const CHUNK_BYTES = 64 << 20;
 
-/** Rows of a chunk, for a vocabulary of that size: a multiple of 32, so that few shapes of products come up. */
+/** Rows of a chunk, for a vocabulary of that size: whole steps of rows, so that few shapes of products come up. */
 export function chunkRows(rows: number, vocab: number): number {
-  return Math.min(rows, Math.max(32, Math.floor(CHUNK_BYTES / (4 * vocab * 32)) * 32));
+  const { rowStep } = addon.info();
+  return Math.min(rows, Math.max(1, Math.floor(CHUNK_BYTES / (4 * vocab * rowStep))) * rowStep);
 }
 
 /** The loss of each row, float32 [rows], for h [rows, dim], w [vocab, dim], targets int32 [rows]. */
@@ -85,8 +86,7 @@ function forEachChunk(
   for (let start = 0; start < total; start += most) {
     const rows = Math.min(most, total - start);
     const hidden = h.view([rows, dim], start * dim);
-    const shape = [rows, vocab];
-    const logits = h.dtype === 'bfloat16' ? NativeTensor.matrix(h.device, 'float32', shape) : h.like(shape);
+    const logits = NativeTensor.matrix(h.device, 'float32', [rows, vocab], h.dtype);
     addon.ops.gemm(logits.handle, hidden.handle, w.handle, rows, vocab, dim, false, true, false);
     const parts = split.map((t) => {
       const width = t.size / total;

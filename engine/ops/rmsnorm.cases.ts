@@ -160,4 +160,13 @@ export const cases: OpCases = (device) => {
       op('rmsnorm_forward', x, x, undefined, x, undefined, empty(d, 'bfloat16', [5]), 1, 5, EPS);
     },
   );
+  itRefuses(
+    'sizes that wrap around',
+    device,
+    'rmsnorm_forward: the sizes are too large: 4294967296 × 4294967296',
+    (d) => {
+      const x = empty(d, 'float32', [16]);
+      op('rmsnorm_forward', x, x, undefined, x, undefined, x, 2 ** 32, 2 ** 32, EPS);
+    },
+  );
 };

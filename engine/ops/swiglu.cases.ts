@@ -104,4 +104,10 @@ export const cases: OpCases = (device) => {
     const gateUp = empty(d, 'float32', [6]);
     op('swiglu_backward', gateUp, undefined, empty(d, 'bfloat16', [3]), gateUp, 1, 3);
   });
+  itRefuses(
+    'sizes that wrap around',
+    device,
+    'swiglu_forward: the sizes are too large: 4294967296 × 4294967296',
+    (d) => op('swiglu_forward', empty(d, 'float32', [16]), empty(d, 'float32', [16]), 2 ** 32, 2 ** 32),
+  );
 };

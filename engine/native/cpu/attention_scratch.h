@@ -1,6 +1,7 @@
-// Scratch of one attention task, the same for every instruction set so that the plan need not know it.
+// Scratch of one attention task, the same for every instruction set so that the plan need not know it. Int: i64, or
+// Checked where sizes are a caller's.
 #pragma once
-#include "../ops.h"
+#include "../checked.h"
 
 namespace tstrain {
 
@@ -8,19 +9,28 @@ constexpr i64 kAttentionTile = 64;
 
 namespace detail {
 // Rows are padded to the longest vector (16 floats), tokens to a tile.
-inline i64 padded_dim(i64 head_dim) { return (head_dim + 15) / 16 * 16; }
-inline i64 padded_tokens(i64 n) { return (n + kAttentionTile - 1) / kAttentionTile * kAttentionTile; }
-inline i64 tiles(i64 head_dim, i64 row_buffers, i64 score_buffers) {
+template <class Int>
+Int padded_dim(Int head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
+template <class Int>
+Int padded_tokens(Int n) {
+  return (n + (kAttentionTile - 1)) / kAttentionTile * kAttentionTile;
+}
+template <class Int>
+Int tiles(Int head_dim, i64 row_buffers, i64 score_buffers) {
   return row_buffers * kAttentionTile * padded_dim(head_dim) + score_buffers * kAttentionTile * kAttentionTile +
          4 * kAttentionTile;
 }
 }  // namespace detail
 
-inline i64 attention_forward_floats(i64 max_k, i64 head_dim) {
+template <class Int>
+Int attention_forward_floats(Int max_k, Int head_dim) {
   return 2 * detail::padded_tokens(max_k) * detail::padded_dim(head_dim) + detail::tiles(head_dim, 2, 1);
 }
 
-inline i64 attention_backward_floats(i64 max_tokens, i64 head_dim) {
+template <class Int>
+Int attention_backward_floats(Int max_tokens, Int head_dim) {
   return 5 * detail::padded_tokens(max_tokens) * detail::padded_dim(head_dim) + detail::tiles(head_dim, 3, 2);
 }
 

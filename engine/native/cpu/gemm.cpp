@@ -7,6 +7,7 @@
 #include "gemm_tile.h"
 #include "kernels.h"
 #include "onednn.h"
+#include "threads.h"
 
 namespace tstrain::TSTRAIN_ISA {
 

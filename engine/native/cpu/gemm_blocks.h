@@ -1,6 +1,6 @@
 // Block sizes of the built-in GEMM, the same for every instruction set so that the plan need not know it.
 #pragma once
-#include "../ops.h"
+#include "../tensor.h"
 
 namespace tstrain {
 

@@ -1,5 +1,7 @@
 #include "onednn.h"
 
+#include "../checked.h"
+
 #ifdef TSTRAIN_ONEDNN
 #include <cstdlib>
 #include <cstring>
@@ -7,9 +9,21 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
 #include <unordered_map>
+
+#include "threads.h"
 #endif
 
 namespace tstrain {
+
+namespace {
+// To the end of the last step.
+i64 missing_rows(i64 rows) { return i64(rounded_up(rows, kRowStep) - rows); }
+}  // namespace
+
+i64 row_slack(DType type, i64 rows, i64 columns) {
+  if (type != DType::bf16 || bf16_gemm() == Bf16Gemm::float32) return 0;
+  return i64(missing_rows(rows) * Checked(columns));
+}
 
 #ifndef TSTRAIN_ONEDNN
 
@@ -135,8 +149,6 @@ bool onednn_takes(DType ab) {
 // tensors of so many rows have slack behind them, the product is one of a whole number of steps, so that some tens of
 // primitives serve a whole run instead of twenty new ones a step.
 namespace {
-constexpr i64 kRowStep = 32;
-
 struct Rows {
   i64 m, k;
 };
@@ -145,7 +157,7 @@ Rows stepped(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b)
   auto room = [](const auto& t, i64 rows, i64 more, i64 columns) {
     return t.numel == rows * columns && t.slack >= more * columns;
   };
-  i64 more_m = (m + kRowStep - 1) / kRowStep * kRowStep - m, more_k = (k + kRowStep - 1) / kRowStep * kRowStep - k;
+  i64 more_m = missing_rows(m), more_k = missing_rows(k);
   if (!trans_a && room(a, m, more_m, k) && room(c, m, more_m, n)) m += more_m;
   if (trans_a && !trans_b && room(a, k, more_k, m) && room(b, k, more_k, n)) k += more_k;
   return {m, k};
@@ -158,14 +170,14 @@ void clear_slack(In t, i64 elements) {
 }  // namespace
 
 i64 onednn_gemm_scratch(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
-  if (a.dtype != DType::bf16 || !onednn_takes(a.dtype) || m * n * k == 0) return 0;
+  if (a.dtype != DType::bf16 || !onednn_takes(a.dtype) || m == 0 || n == 0 || k == 0) return 0;
   Rows r = stepped(c, a, b, m, n, k, trans_a, trans_b);
   auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, accumulate);
   return i64(p.description.scratchpad_desc().get_size());
 }
 
 bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch) {
-  if (!onednn_takes(a.dtype) || m * n * k == 0) return false;
+  if (!onednn_takes(a.dtype) || m == 0 || n == 0 || k == 0) return false;
   if (a.dtype == DType::f32 && c.dtype == DType::f32) {
     auto status = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.f, a.as<float>(), trans_a ? m : k,
                              b.as<float>(), trans_b ? k : n, accumulate ? 1.f : 0.f, c.as<float>(), n);

@@ -1,6 +1,6 @@
 // The GEMMs of oneDNN, where the addon is built with it. Works with 2.6 (Debian 12) and 3.x.
 #pragma once
-#include "../ops.h"
+#include "../tensor.h"
 
 namespace tstrain {
 
@@ -16,6 +16,11 @@ bool onednn_takes(DType ab);
 enum class Bf16Gemm { float32, avx512_bf16, amx };
 Bf16Gemm bf16_gemm();
 const char* name_of(Bf16Gemm path);
+
+// Products of bfloat16 matrices are done on whole steps of rows where there is room.
+constexpr i64 kRowStep = 32;
+// The room for it: elements behind a matrix that takes part in products of `type`. None where oneDNN does not do them.
+i64 row_slack(DType type, i64 rows, i64 columns);
 
 // Of oneDNN as linked, or "" when the addon was built without it or TSTRAIN_ONEDNN=0 asks for the built-in GEMM (to
 // compare, to debug).

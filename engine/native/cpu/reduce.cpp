@@ -1,5 +1,6 @@
 #include "kernels.h"
 #include "simd.h"
+#include "sum_blocks.h"
 
 namespace tstrain::TSTRAIN_ISA {
 
@@ -8,7 +9,7 @@ namespace {
 template <class Term>
 void block_sum(const Context& context, Out out, In x, i64 n, Term term) {
   auto* partial = static_cast<f64*>(context.workspace);
-  i64 blocks = (n + kSumBlock - 1) / kSumBlock;
+  i64 blocks = sum_blocks(n);
   with_float_type(x.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T* p = x.as<T>();

@@ -1,5 +1,6 @@
 #include "kernels.h"
 #include "simd.h"
+#include "threads.h"
 
 namespace tstrain::TSTRAIN_ISA {
 

@@ -1,23 +1,43 @@
-// How much workspace an op needs: asked by its contract, on every device, before it runs.
+// The workspace that ops need on the CPU, in bytes.
 #include "attention_scratch.h"
+#include "cpu.h"
 #include "gemm_blocks.h"
 #include "onednn.h"
+#include "sum_blocks.h"
+#include "threads.h"
 
 namespace tstrain {
 
-i64 gemm_workspace(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
-  if (m == 1 && trans_b) return 0;
-  if (onednn_takes(a.dtype)) return onednn_gemm_scratch(c, a, b, m, n, k, trans_a, trans_b, accumulate);
-  i64 wide = c.dtype == DType::bf16 && k > kGemmDepth ? m * n : 0;
-  return 4 * (gemm_pack_floats(thread_count()) + wide);
+namespace {
+
+constexpr i64 kFloat = 4, kDouble = 8;
+
+i64 per_thread(Checked bytes) { return i64(thread_count() * bytes); }
+
+WorkspaceTable table() {
+  WorkspaceTable t;
+  t.gemm = [](Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) -> i64 {
+    if (m == 1 && trans_b) return 0;
+    if (onednn_takes(a.dtype)) return onednn_gemm_scratch(c, a, b, m, n, k, trans_a, trans_b, accumulate);
+    // A row of products too long for one panel is summed up in float32 beside c.
+    Checked wide = c.dtype == DType::bf16 && k > kGemmDepth ? Checked(m) * n : 0;
+    return i64(kFloat * (gemm_pack_floats(thread_count()) + wide));
+  };
+  // Each thread's part of dw.
+  t.rmsnorm_backward = [](Out, Out, In, In, In, In, In, i64, i64 dim) { return per_thread(kFloat * Checked(dim)); };
+  t.attention_forward = [](Out, Out, In, In, In, In, In, i64, i64, i64, i64 head_dim, i64, i64, i64, i64, i64 max_k,
+                           f64, f64) { return per_thread(kFloat * attention_forward_floats<Checked>(max_k, head_dim)); };
+  t.attention_backward = [](Out, In, In, In, In, In, i64, i64, i64, i64 head_dim, i64, i64 max_tokens, f64, f64) {
+    return per_thread(kFloat * attention_backward_floats<Checked>(max_tokens, head_dim));
+  };
+  // The exponentials of a row.
+  t.cross_entropy = [](Out, Out, Out, In, In, In, i64, i64 vocab) { return per_thread(kFloat * Checked(vocab)); };
+  t.sum_squares = t.sum = [](Out, In, i64 n) { return kDouble * sum_blocks(n); };
+  return t;
 }
 
-i64 attention_forward_workspace(i64 max_k, i64 head_dim) {
-  return 4 * thread_count() * attention_forward_floats(max_k, head_dim);
-}
+}  // namespace
 
-i64 attention_backward_workspace(i64 max_tokens, i64 head_dim) {
-  return 4 * thread_count() * attention_backward_floats(max_tokens, head_dim);
-}
+const WorkspaceTable cpu_workspaces = table();
 
 }  // namespace tstrain

@@ -1,6 +1,6 @@
-// The meta device: every op does nothing. Contracts (checks, FLOPs, workspace) run before an op on any device, so
-// a pass over `meta` counts exactly what the real one takes.
-#include "../ops.h"
+// Every op does nothing. Contracts (checks, FLOPs) and the workspace that a device needs are asked for before an op on
+// any device, so a plan counts exactly what the device takes.
+#include "meta.h"
 
 namespace tstrain {
 namespace {
@@ -9,7 +9,6 @@ void nothing(const Context&, A...) {}
 }  // namespace
 
 const OpTable meta_table = {
-    "meta",
 #define TSTRAIN_NOTHING(name, parameters, ...) nothing,
     TSTRAIN_OPS(TSTRAIN_NOTHING)
 #undef TSTRAIN_NOTHING

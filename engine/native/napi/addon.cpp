@@ -13,7 +13,9 @@
 #include <utility>
 
 #include "../block_signals.h"
+#include "../cpu/cpu.h"
 #include "../cpu/onednn.h"
+#include "../cpu/threads.h"
 #include "../ops.h"
 #include "buffers.h"
 #include "contracts.h"
@@ -100,7 +102,7 @@ T decode_tensor(napi_env env, napi_value v, Device*& device) {
   if (handle == 0) return t;
   auto& b = buffer_of(handle);
   if (device && device != b.device)
-    throw OpError(std::string("tensors of one op are on two devices: ") + device->name + " and " + b.device->name);
+    throw OpError(std::string("tensors of one op are on two devices: ") + device->name() + " and " + b.device->name());
   device = b.device;
   t.data = b.data;
   t.numel = b.numel;
@@ -136,20 +138,20 @@ struct Decode<bool> {
 };
 
 struct Workspace {
-  Arena& arena;
+  Device& device;
   i64 bytes, offset = 0;
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  Workspace(Arena& arena, i64 bytes) : arena(arena), bytes(bytes) {
-    if (bytes > 0) offset = arena.allocate(bytes, true);
+  Workspace(Device& device, i64 bytes) : device(device), bytes(bytes) {
+    if (bytes > 0) offset = device.arena_allocate(bytes, true);
   }
   ~Workspace() {
-    if (bytes > 0) arena.release(offset, bytes);
+    if (bytes > 0) device.arena_release(offset, bytes);
   }
-  void* data() const { return bytes > 0 ? arena.at(offset) : nullptr; }
+  void* data() const { return bytes > 0 ? device.at(offset) : nullptr; }
 };
 
-template <class Contract, auto Member, class... A, size_t... I>
+template <class Contract, auto Op, auto Need, class... A, size_t... I>
 napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context&, A...), std::index_sequence<I...>) {
   return guarded(env, [&]() -> napi_value {
     Contract contract;
@@ -157,13 +159,14 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
       Arguments<sizeof...(A)> js(env, info);
       Device* device = nullptr;
       std::tuple<A...> a{Decode<A>::get(env, js.v[I], device)...};
-      Cost cost = contract(std::get<I>(a)...);
+      f64 flops = contract(std::get<I>(a)...);
       if (!device) throw OpError("no tensor was given");
-      device->flops += cost.flops;
-      Workspace workspace(device->arena, cost.workspace);
-      Context context{*device, workspace.data()};
+      auto need = device->workspaces().*Need;
+      Workspace workspace(*device, need ? need(std::get<I>(a)...) : 0);
+      device->count_flops(flops);
+      Context context{workspace.data(), device->stream()};
       BlockSignals until_done;
-      (device->ops->*Member)(context, std::get<I>(a)...);
+      (device->ops().*Op)(context, std::get<I>(a)...);
     } catch (const OpError& e) {
       throw OpError(std::string(contract.op) + ": " + e.what());
     }
@@ -171,23 +174,21 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
   });
 }
 
-template <class Contract, auto Member, class... A>
+template <class Contract, auto Op, auto Need, class... A>
 napi_callback binding(void (*OpTable::*)(const Context&, A...)) {
   return [](napi_env env, napi_callback_info info) -> napi_value {
-    return call_op<Contract, Member>(env, info, static_cast<void (*)(const Context&, A...)>(nullptr),
-                                     std::index_sequence_for<A...>{});
+    return call_op<Contract, Op, Need>(env, info, static_cast<void (*)(const Context&, A...)>(nullptr),
+                                       std::index_sequence_for<A...>{});
   };
 }
 
 // ---- memory functions ----------------------------------------------------------------------------------------
 
-Device& device_named(napi_env env, napi_value v) {
-  char name[16];
+Device& to_device(napi_env env, napi_value v) {
+  char name[64];
   size_t length;
   ok(napi_get_value_string_utf8(env, v, name, sizeof name, &length));
-  if (!std::strcmp(name, "cpu")) return cpu_device();
-  if (!std::strcmp(name, "meta")) return meta_device();
-  throw OpError(std::string("no device is called ") + name);
+  return device_named({name, length});
 }
 
 DType to_dtype(napi_env env, napi_value v) {
@@ -196,11 +197,12 @@ DType to_dtype(napi_env env, napi_value v) {
   return DType(t);
 }
 
+// alloc(device, dtype, numel, inArena, columns, products): see allocate().
 napi_value js_alloc(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
-    Arguments<5> a(env, info);
-    return number(env, allocate(device_named(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]),
-                                to_bool(env, a.v[3]), to_integer(env, a.v[4])));
+    Arguments<6> a(env, info);
+    return number(env, allocate(to_device(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]),
+                                to_bool(env, a.v[3]), to_integer(env, a.v[4]), to_dtype(env, a.v[5])));
   });
 }
 
@@ -247,46 +249,53 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<4> a(env, info);
     auto& b = buffer_of(to_integer(env, a.v[0]));
-    i64 start = to_integer(env, a.v[1]) * size_of(b.dtype);
-    auto [host, bytes] = bytes_of(env, a.v[2]);
-    if (start < 0 || start + i64(bytes) > b.numel * size_of(b.dtype))
-      throw OpError("copy of bytes " + std::to_string(start) + "…" + std::to_string(start + i64(bytes)) + " of a buffer of " +
-                    std::to_string(b.numel * size_of(b.dtype)));
-    if (!b.device->backed) throw OpError("the meta device holds no values");
-    if (bytes > 0) {
-      if (to_bool(env, a.v[3])) std::memcpy(b.data + start, host, bytes);
-      else std::memcpy(host, b.data + start, bytes);
-    }
+    i64 start = i64(Checked(to_integer(env, a.v[1])) * size_of(b.dtype)), all = b.numel * size_of(b.dtype);
+    auto [host, size] = bytes_of(env, a.v[2]);
+    i64 bytes = i64(size);
+    if (start < 0 || start > all - bytes)
+      throw OpError("copy of bytes " + std::to_string(start) + "…" + std::to_string(start + bytes) + " of a buffer of " +
+                    std::to_string(all));
+    if (to_bool(env, a.v[3])) b.device->copy_in(b.data + start, host, bytes);
+    else b.device->copy_out(host, b.data + start, bytes);
     return undefined(env);
+  });
+}
+
+// The names of the devices that compute, the default first.
+napi_value js_devices(napi_env env, napi_callback_info) {
+  return guarded(env, [&] {
+    napi_value names;
+    napi_create_array(env, &names);
+    for (auto* kind : device_kinds()) {
+      std::uint32_t next;
+      napi_get_array_length(env, names, &next);
+      napi_set_element(env, names, next, string(env, kind->name));
+    }
+    return names;
   });
 }
 
 napi_value js_stats(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<1> a(env, info);
-    Device& d = device_named(env, a.v[0]);
+    Device& d = to_device(env, a.v[0]);
     napi_value o;
     napi_create_object(env, &o);
     auto set = [&](const char* key, f64 x) { napi_set_named_property(env, o, key, number(env, x)); };
-    set("arenaInUse", f64(d.arena.in_use()));
-    set("arenaHighWater", f64(d.arena.high_water()));
-    set("arenaWorkspace", f64(d.arena.workspace_at_high_water()));
-    set("heapBytes", f64(d.heap_bytes));
-    set("heapHighWater", f64(d.heap_high_water));
-    set("flops", d.flops);
+    set("arenaInUse", f64(d.arena().in_use()));
+    set("arenaHighWater", f64(d.arena().high_water()));
+    set("arenaWorkspace", f64(d.arena().workspace_at_high_water()));
+    set("heapBytes", f64(d.heap_bytes()));
+    set("heapHighWater", f64(d.heap_high_water()));
+    set("flops", d.flops());
     return o;
   });
 }
 
-// Starts a new measurement: FLOPs at 0, high-water marks at what is held now; a wholly free arena is given back.
 napi_value js_reset_stats(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<1> a(env, info);
-    Device& d = device_named(env, a.v[0]);
-    d.flops = 0;
-    d.heap_high_water = d.heap_bytes;
-    d.arena.reset_high_water();
-    d.arena.trim();
+    to_device(env, a.v[0]).reset_counts();
     return undefined(env);
   });
 }
@@ -305,10 +314,11 @@ napi_value js_info(napi_env env, napi_callback_info) {
   return guarded(env, [&] {
     napi_value o;
     napi_create_object(env, &o);
-    napi_set_named_property(env, o, "instructionSet", string(env, cpu_device().ops->instruction_set));
+    napi_set_named_property(env, o, "instructionSet", string(env, cpu_kernels().instruction_set));
     napi_set_named_property(env, o, "bf16Gemm", string(env, name_of(bf16_gemm())));
     napi_set_named_property(env, o, "onednn", string(env, onednn_version()));
     napi_set_named_property(env, o, "threads", number(env, thread_count()));
+    napi_set_named_property(env, o, "rowStep", number(env, f64(device_kinds().front()->row_step)));
     return o;
   });
 }
@@ -347,13 +357,14 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "release", js_release);
   add(exports, "isLive", js_is_live);
   add(exports, "copy", js_copy);
+  add(exports, "devices", js_devices);
   add(exports, "stats", js_stats);
   add(exports, "resetStats", js_reset_stats);
   add(exports, "setThreads", js_set_threads);
   add(exports, "info", js_info);
   napi_value ops;
   napi_create_object(env, &ops);
-#define TSTRAIN_BIND(name, parameters, ...) add(ops, #name, binding<name##_contract, &OpTable::name>(&OpTable::name));
+#define TSTRAIN_BIND(name, parameters, ...) add(ops, #name, binding<name##_contract, &OpTable::name, &WorkspaceTable::name>(&OpTable::name));
   TSTRAIN_OPS(TSTRAIN_BIND)
 #undef TSTRAIN_BIND
   napi_set_named_property(env, exports, "ops", ops);

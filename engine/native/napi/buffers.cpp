@@ -41,11 +41,14 @@ bool is_live(i64 handle) {
 
 const Buffer& buffer_of(i64 handle) { return buffers[index_of(handle)]; }
 
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 slack) {
-  if (numel < 0 || slack < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
+f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 columns, DType products) {
+  if (numel < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
+  if (columns < 0 || (columns > 0 && numel % columns))
+    throw OpError(std::to_string(numel) + " elements are no matrix of " + std::to_string(columns) + " columns");
+  i64 slack = columns > 0 ? device.slack(products, numel / columns, columns) : 0;
+  i64 bytes = i64((Checked(numel) + slack) * size_of(dtype));
   auto index = new_index();
   auto& b = buffers[index];
-  i64 bytes = (numel + slack) * size_of(dtype);
   b.device = &device;
   b.numel = numel;
   b.slack = slack;
@@ -55,11 +58,11 @@ f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 slack) {
   try {
     if (in_arena) {
       b.source = Source::arena;
-      b.offset = device.arena.allocate(bytes);
-      b.data = static_cast<char*>(device.arena.at(b.offset));
+      b.offset = device.arena_allocate(bytes);
+      b.data = device.at(b.offset);
     } else {
       b.source = Source::heap;
-      b.data = static_cast<char*>(device.heap_allocate(bytes));
+      b.data = device.heap_allocate(bytes);
     }
   } catch (...) {
     vacant.push_back(index);
@@ -81,14 +84,14 @@ void release(i64 handle) {
   auto& r = buffers[root];
   if (--r.references > 0) return;
   i64 bytes = (r.numel + r.slack) * size_of(r.dtype);
-  if (r.source == Source::arena) r.device->arena.release(r.offset, bytes);
+  if (r.source == Source::arena) r.device->arena_release(r.offset, bytes);
   else r.device->heap_release(r.data, bytes);
   vacant.push_back(root);
 }
 
 f64 view(i64 handle, i64 offset, i64 numel) {
   auto of = index_of(handle);
-  if (offset < 0 || numel < 0 || offset + numel > buffers[of].numel)
+  if (offset < 0 || numel < 0 || offset > buffers[of].numel - numel)
     throw OpError("view of elements " + std::to_string(offset) + "…" + std::to_string(offset + numel) + " of a buffer of " +
                   std::to_string(buffers[of].numel));
   auto index = new_index();

@@ -22,7 +22,9 @@ struct Buffer {
 
 // A handle is generation · 2^24 + index, so a released one is recognised instead of reading somebody else's memory: all
 // but is_live() throw OpError for it.
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 slack);
+// A matrix of rows of so many columns (0: no matrix) has the slack behind it that the device wants for products of
+// that type.
+f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 columns, DType products);
 // offset and numel count elements of the buffer's own type. A view up to the end has the slack behind it too.
 f64 view(i64 handle, i64 offset, i64 numel);
 void release(i64 handle);

@@ -1,7 +1,8 @@
-// The contract of each op as a function: name##_contract()(arguments) checks them and says what the op costs.
+// The contract of each op as a function: name##_contract()(arguments) checks them and returns the FLOPs of the op.
 #pragma once
 #include <string>
 
+#include "../checked.h"
 #include "../ops.h"
 
 namespace tstrain {
@@ -11,13 +12,14 @@ constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
 constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
                    u8s = bit(DType::u8), floats = f32s | bf16s, castable = floats | i32s | u8s, numbers = castable | f64s;
 
-std::string text(i64 n) { return std::to_string(n); }
+std::string text(Checked n) { return std::to_string(i64(n)); }
 
 template <class T>
-void check(const T& t, i64 numel, unsigned types, const char* argument) {
+void check(const T& t, Checked numel, unsigned types, const char* argument) {
   if (!t) throw OpError(std::string(argument) + " is missing");
   if (!(bit(t.dtype) & types)) throw OpError(std::string(argument) + " is " + name_of(t.dtype) + ", which it may not be");
-  if (t.numel < numel) throw OpError(std::string(argument) + " has " + text(t.numel) + " elements, needs " + text(numel));
+  if (t.numel < numel)
+    throw OpError(std::string(argument) + " has " + text(t.numel) + " elements, needs " + text(numel));
 }
 
 template <class A, class B>
@@ -28,32 +30,41 @@ void check_same(const A& a, const B& b, const char* names) {
 
 [[noreturn]] void refuse(const std::string& why) { throw OpError(why); }
 
-void require_groups(i64 heads, i64 kv_heads) {
-  if (kv_heads < 1 || heads % kv_heads)
+void require_groups(Checked heads, Checked kv_heads) {
+  if (kv_heads < 1 || heads % kv_heads != 0)
     refuse(text(heads) + " heads cannot share " + text(kv_heads) + " key/value heads");
 }
 
-#define need(t, numel, types) check(t, numel, types, #t)
-#define optional(t, numel, types) ((t) ? check(t, numel, types, #t) : void())
-#define same_type(a, b) check_same(a, b, #a " and " #b)
-#define same_type_if(a, b) ((b) ? check_same(a, b, #a " and " #b) : void())
-#define require(condition, why) ((condition) ? void() : refuse(why))
-#define cost(flops, workspace) (Cost{flops, workspace})
+// The elements that indices of [d0, d1, d2, d3] reach through strides, from 0 on.
+Checked strided_extent(Checked offset, Checked d0, Checked d1, Checked d2, Checked d3, Checked s0, Checked s1,
+                       Checked s2, Checked s3) {
+  // Kernels count the indices even where strides of 0 keep them all in one place.
+  if (d0 * d1 * d2 * d3 == 0) return 0;
+  return offset + (d0 - 1) * s0 + (d1 - 1) * s1 + (d2 - 1) * s2 + (d3 - 1) * s3 + 1;
+}
+
+f64 cost(f64 flops) { return flops; }
+
+#define NEED(t, numel, types) check(t, numel, types, #t)
+#define OPTIONAL(t, numel, types) ((t) ? check(t, numel, types, #t) : void())
+#define SAME_TYPE(a, b) check_same(a, b, #a " and " #b)
+#define SAME_TYPE_IF(a, b) ((b) ? check_same(a, b, #a " and " #b) : void())
+#define REQUIRE(condition, why) ((condition) ? void() : refuse(why))
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-#define TSTRAIN_CONTRACT(name, parameters, ...) \
-  struct name##_contract {                      \
-    const char* op = #name;                     \
-    Cost operator() parameters const { return __VA_ARGS__; } \
+#define TSTRAIN_CONTRACT(name, parameters, ...)             \
+  struct name##_contract {                                  \
+    using i64 = Checked;                                    \
+    const char* op = #name;                                 \
+    f64 operator() parameters const { return __VA_ARGS__; } \
   };
 TSTRAIN_OPS(TSTRAIN_CONTRACT)
 #pragma GCC diagnostic pop
-#undef need
-#undef optional
-#undef same_type
-#undef same_type_if
-#undef require
-#undef cost
+#undef NEED
+#undef OPTIONAL
+#undef SAME_TYPE
+#undef SAME_TYPE_IF
+#undef REQUIRE
 
 }  // namespace
 }  // namespace tstrain

@@ -1,11 +1,18 @@
-#include "select.h"
+#include "cpu.h"
 
 #include <cstdlib>
 #include <cstring>
 
+#include "onednn.h"
+
 namespace tstrain {
 
-const OpTable& best_cpu_table() {
+const DeviceKind cpu_device = {
+    "cpu", []() -> const OpTable& { return cpu_kernels().ops; }, &cpu_workspaces, kCpuAlignment, kRowStep, row_slack,
+    cpu_memory,
+};
+
+const CpuKernels& cpu_kernels() {
   const char* wanted = std::getenv("TSTRAIN_ISA");
   auto allowed = [&](const char* isa, bool runs) { return runs && (!wanted || !std::strcmp(wanted, isa)); };
   // What the compiler may use for x86-64-v3 and -v4; a virtual machine can hide parts of it.
@@ -15,9 +22,9 @@ const OpTable& best_cpu_table() {
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                 __builtin_cpu_supports("avx512vl");
-  if (allowed("avx512", avx512)) return cpu_table_avx512;
-  if (allowed("avx2", avx2)) return cpu_table_avx2;
-  if (allowed("sse", true)) return cpu_table_sse;
+  if (allowed("avx512", avx512)) return cpu_kernels_avx512;
+  if (allowed("avx2", avx2)) return cpu_kernels_avx2;
+  if (allowed("sse", true)) return cpu_kernels_sse;
   throw OpError(std::string("TSTRAIN_ISA=") + wanted + ": this processor runs " + (avx512 ? "avx512, " : "") +
                 (avx2 ? "avx2, " : "") + "sse");
 }
