@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { version } from '../bin/version.js';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { UserError } from '../errors.js';
+import { version } from '../recipes/version.js';
 import { ALL_CELLS, type Cell, cellName, parseCells, stepsPerRound } from './cells.js';
 import { Contender } from './contender.js';
 import { currentCommit, describeMachine } from './machine.js';

@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { UserError } from '../errors.js';
-import { loadConfig, renderConfig } from './config.js';
+import { renderConfig } from '../recipes/settings.js';
+import { loadConfig } from './config.js';
 
 const home = process.cwd();
 const dir = mkdtempSync(join(tmpdir(), 'tstrain-config-'));

@@ -1,110 +1,40 @@
-import { existsSync, readFileSync, realpathSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { type Document, isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml';
-import { environmentThreads } from '../engine/machine/threads.js';
-import { llamaConfigKeys, parseLlamaConfig } from '../engine/model/config.js';
+import { readFileSync } from 'node:fs';
+import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
+import { llamaConfigKeys } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
-import { nearest } from './config/nearest.js';
-import { EXISTING_PATHS, expects, type Key, type RunConfig, schema } from './config/schema.js';
-import { pathFault } from './path_fault.js';
-
-export type { RunConfig };
+import { checkSettings } from '../recipes/check_settings.js';
+import { pathFault } from '../recipes/path_fault.js';
+import { type Key, type RunConfig, type Settings, schema } from '../recipes/settings.js';
+import { shown } from '../recipes/words.js';
 
 const MODEL_CONFIG = 'model_config' satisfies Key;
 
 /**
- * Reads a run's YAML file and checks all of it: keys, types, ranges, combinations, and that its inputs exist.
+ * Reads a run's YAML file and checks all of it (see checkSettings).
  *
  * @param file path of the YAML file
  * @param overrides `key=value` each, from `--set`; the value is read as YAML, the last of a key wins, and
  *   `key=null` takes the key out of the file
- * @param checkPaths whether inputs (model, tokenizer, data) must exist; relative paths start from the working
- *   directory
- * @returns the settings with defaults filled in. `tokenizer_name_or_path` falls back to `model_name_or_path`,
- *   `eval_steps` to `logging_steps`, `threads` to the environment's `TSTRAIN_NUM_THREADS`.
+ * @returns the settings with defaults filled in
  * @throws UserError for the first fault in the order of the file, in one line naming file, line and key
  */
 export function loadConfig(
   file: string,
   overrides: readonly string[] = [],
-  { checkPaths = true }: { checkPaths?: boolean } = {},
+  options: { checkPaths?: boolean } = {},
 ): RunConfig {
   const entries = readEntries(file);
   for (const override of overrides) applyOverride(entries, override);
-
-  const fail = (key: Key, text: string) =>
-    new UserError(`${entries.get(key)?.where ?? file}: ${key}: ${text}`);
-  const missing = (text: string) => new UserError(`${file}: ${text}`);
-
-  const names = Object.keys(schema.shape);
-  const parsed = schema.safeParse(Object.fromEntries([...entries].map(([key, { value }]) => [key, value])));
-  if (!parsed.success) {
-    const wrong = new Set(parsed.error.issues.map((issue) => issue.path[0] as Key));
-    for (const [key, { value, where }] of entries) {
-      if (!names.includes(key))
-        throw new UserError(`${where}: unknown key "${key}"; did you mean "${nearest(key, names)}"?`);
-      if (wrong.has(key as Key))
-        throw fail(
-          key as Key,
-          `expected ${expects(key as Key)}, got ${shown(value)}${quotesHint(key as Key, value)}`,
-        );
-    }
-    const [key] = wrong;
-    throw missing(`${key} is missing; it is ${expects(key)}`);
-  }
-  const config = parsed.data;
-
-  if (config.model_name_or_path === undefined && config.model_config === undefined) {
-    throw missing(
-      'give model_name_or_path (a checkpoint to fine-tune) or model_config (a new model); both are missing',
-    );
-  }
-  if (config.model_name_or_path !== undefined && config.model_config !== undefined) {
-    throw fail(
-      'model_config',
-      `excludes model_name_or_path (${entries.get('model_name_or_path')?.where}); keep one of the two ` +
-        '(--set model_config=null takes it out)',
-    );
-  }
-  if (config.model_config !== undefined) {
-    const { where, inner } = entries.get(MODEL_CONFIG)!;
-    const known = llamaConfigKeys();
-    for (const key of Object.keys(config.model_config))
-      if (!known.includes(key))
-        throw new UserError(
-          `${inner?.get(key) ?? where}: ${MODEL_CONFIG}: unknown key "${key}"; did you mean "${nearest(key, known)}"?`,
-        );
-    parseLlamaConfig(config.model_config, `${where}: ${MODEL_CONFIG}`);
-  }
-  if (config.device === 'cuda')
-    throw fail('device', 'cuda is not in this version; cpu (or auto, which means cpu here) is');
-  if (config.eval_strategy !== 'no' && config.eval_data_path === undefined) {
-    throw fail('eval_strategy', `${config.eval_strategy} needs eval_data_path, which is missing`);
-  }
-  if (config.model_name_or_path !== undefined && isSameFile(config.output_dir, config.model_name_or_path)) {
-    throw fail(
-      'output_dir',
-      'must not be model_name_or_path: the run would overwrite the model it starts from',
-    );
-  }
-  if (checkPaths) {
-    for (const key of entries.keys()) {
-      const kind = EXISTING_PATHS[key as keyof typeof EXISTING_PATHS];
-      if (kind === undefined) continue;
-      const fault = pathFault(config[key as keyof typeof EXISTING_PATHS]!, kind);
-      if (fault) throw fail(key as Key, fault);
-    }
-  }
-
-  config.tokenizer_name_or_path ??= config.model_name_or_path;
-  if (config.eval_strategy === 'steps') config.eval_steps ??= config.logging_steps;
-  config.threads ??= environmentThreads();
-  return config;
-}
-
-/** A run's settings as YAML text that `loadConfig` reads back to the same settings. */
-export function renderConfig(config: RunConfig): string {
-  return stringify(config, { lineWidth: 0, keepUndefined: false });
+  const settings = Object.fromEntries([...entries].map(([key, { value }]) => [key, value]));
+  return checkSettings(
+    // Whatever the file says; its types are checked like everything else.
+    settings as Settings,
+    (key, inner) => {
+      const entry = key === undefined ? undefined : entries.get(key);
+      return (inner === undefined ? undefined : entry?.inner?.get(inner)) ?? entry?.where ?? file;
+    },
+    options,
+  );
 }
 
 interface Entry {
@@ -197,21 +127,4 @@ function plain(document: Document, where: string): unknown {
     // An alias (*name) without its anchor shows only here.
     throw new UserError(`${where}: not valid YAML: ${(error as Error).message}`);
   }
-}
-
-/** Whether two paths lead to one file or directory, through links too. */
-function isSameFile(a: string, b: string): boolean {
-  const [first, second] = [a, b].map((path) => (existsSync(path) ? realpathSync(path) : resolve(path)));
-  return first === second;
-}
-
-/** Of a number in quotes, which YAML reads as a text. */
-function quotesHint(key: Key, value: unknown): string {
-  const isNumber = typeof value === 'string' && value.trim() !== '' && Number.isFinite(Number(value));
-  return isNumber && expects(key).includes('number') ? ', a text (leave out the quotes)' : '';
-}
-
-function shown(value: unknown): string {
-  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
-  return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
 }

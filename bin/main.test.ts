@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { version } from '../recipes/version.js';
 import { main } from './main.js';
-import { version } from './version.js';
 
 /** The exit status and what was printed; commander writes to the streams, errors go through the console. */
 async function run(...argv: string[]) {

@@ -1,8 +1,8 @@
 import { Command, CommanderError } from 'commander';
 import { UserError } from '../errors.js';
-import { nearest } from './config/nearest.js';
+import { nearest } from '../recipes/nearest.js';
+import { version } from '../recipes/version.js';
 import { setOption } from './set_option.js';
-import { version } from './version.js';
 
 interface TrainOptions {
   config?: string;

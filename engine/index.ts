@@ -1,6 +1,6 @@
 /**
- * tstrain as a library: TF.js tensors in and out (importing this registers the backend `native`), or the explicit
- * engine underneath.
+ * What users of the library have of the engine: TF.js tensors in and out (importing this registers the backend
+ * `native`), or explicit forward and backward underneath.
  */
 
 import { addon } from './device/addon.js';

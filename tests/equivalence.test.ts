@@ -1,6 +1,5 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadConfig } from '../bin/config.js';
-import { runTraining } from '../bin/train/run.js';
 import { makeMicroBatch } from '../data/batch.js';
 import { packRows } from '../data/index.js';
 import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
@@ -9,6 +8,7 @@ import { addon, defaultDevice } from '../engine/device/addon.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
+import { runTraining } from '../recipes/finetune.js';
 import { RunDirectory, randomRows, TINY } from './tiny_run.js';
 
 // Runs that must be the same in other words: to the bit where the sums are the same, else to the rounding of sums
@@ -31,16 +31,8 @@ async function run(output: string, settings: Record<string, unknown>): Promise<v
     { ...settings, data_path: directory.at('rows.jsonl'), output_dir: directory.at(output) },
     'run.yaml',
   );
-  const file = directory.at('run.yaml');
-  const { end } = await runTraining({
-    file,
-    config: loadConfig(file),
-    resume: false,
-    screen: { write: () => true },
-    stopRequested: () => undefined,
-    onTraining: () => {},
-  });
-  expect(end).toBe('finished');
+  const { outcome } = await runTraining(loadConfig(directory.at('run.yaml')), {});
+  expect(outcome).toBe('finished');
 }
 
 /** Largest |a − b| over the largest |b|. */

@@ -15,7 +15,7 @@ it("the README's example of the library runs", async () => {
     writeFileSync(
       file,
       `${code
-        .replace("'tstrain'", "'../../engine/index.js'")
+        .replace("'tstrain'", "'../../index.js'")
         .replace("'out/quickstart'", JSON.stringify(model))}\nexport { dx, ids };\n`,
     );
     const { dx, ids } = await import(file);

@@ -6,8 +6,8 @@ import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { availableMemory, type Memory } from '../../engine/machine/memory.js';
 import { type Processor, processor } from '../../engine/machine/processor.js';
 import { availableCores, type Cores, defaultThreads } from '../../engine/machine/threads.js';
-import { version } from '../version.js';
-import { gib } from '../words.js';
+import { version } from '../../recipes/version.js';
+import { gib } from '../../recipes/words.js';
 
 /** What `tstrain doctor --json` prints. Bytes; `null` where something is not there. */
 export interface Diagnosis {

@@ -1,21 +1,18 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { z } from 'zod';
-import { formatPrompt } from '../../data/prompt.js';
 import { checkPrompt, generate } from '../../engine/generate/generate.js';
 import type { Sampling } from '../../engine/generate/sampling.js';
-import type { LlamaConfig } from '../../engine/model/config.js';
-import { UserError } from '../../errors.js';
-import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import { encodePrompt, eosTokenIds } from '../../recipes/generate.js';
+import { loadTokenizer } from '../../tokenizer/index.js';
 import {
   addModelOptions,
   checkModelDirectory,
   type ModelOptions,
   numberOption,
   openModel,
-} from '../load_model.js';
+} from '../model_options.js';
 
 interface Options extends ModelOptions {
   instruction?: string;
@@ -89,7 +86,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
   // Ids can be continued without a tokenizer; then there is no text to show.
   const needed = options.ids === undefined || existsSync(join(options.model, 'tokenizer.json'));
   const tokenizer = needed ? await loadTokenizer(options.model) : undefined;
-  const promptIds = options.ids ?? encodePrompt(tokenizer!, options);
+  const promptIds = options.ids ?? encodePrompt(tokenizer!, promptOf(options));
   const model = await openModel(options, stderr);
   const { config } = model.parameters;
   const stream = tokenizer?.stream({ skipSpecial: true });
@@ -127,11 +124,9 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
   }
 }
 
-/** BOS first, as in training. */
-function encodePrompt(tokenizer: Tokenizer, { instruction, input, prompt }: Options): number[] {
-  const text = prompt ?? formatPrompt({ instruction: instruction!, input });
-  const bos = tokenizer.bosId === undefined ? [] : [tokenizer.bosId];
-  return [...bos, ...tokenizer.encode(text)];
+/** The text to go on with, or the instruction. */
+function promptOf({ instruction, input, prompt }: Options) {
+  return prompt ?? { instruction: instruction!, input };
 }
 
 function samplingOf({ temperature, topP, topK, minP, repetitionPenalty, seed }: Options): Sampling {
@@ -144,34 +139,6 @@ function samplingOf({ temperature, topP, topK, minP, repetitionPenalty, seed }: 
     repetitionPenalty,
     seed,
   };
-}
-
-/** What ends a text: named by generation_config.json, else by config.json, else by the tokenizer. */
-function eosTokenIds(directory: string, config: LlamaConfig, tokenizer: Tokenizer | undefined): number[] {
-  const named = [
-    generationEos(join(directory, 'generation_config.json')),
-    config.raw.eos_token_id == null ? undefined : config.eosTokenId,
-    tokenizer?.eosId,
-  ].find((ids) => ids !== undefined);
-  // A config.json without the key means transformers' default.
-  return [named ?? config.eosTokenId].flat();
-}
-
-const generationConfig = z.looseObject({
-  eos_token_id: z.union([z.int(), z.array(z.int())]).nullish(),
-});
-
-function generationEos(file: string): number | number[] | undefined {
-  if (!existsSync(file)) return undefined;
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new UserError(`${file}: not valid JSON: ${(error as Error).message}`);
-  }
-  const result = generationConfig.safeParse(json);
-  if (!result.success) throw new UserError(`${file}: eos_token_id must be a token id or a list of them`);
-  return result.data.eos_token_id ?? undefined;
 }
 
 function parseIds(text: string): number[] {

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { UserError } from '../../errors.js';
+import { diskUse, memoryWarning } from '../../recipes/plan/needs.js';
+import type { PlanReport } from '../../recipes/plan/report.js';
+import { prepareRun } from '../../recipes/prepare.js';
 import { loadConfig } from '../config.js';
-import { diskUse, memoryWarning } from '../plan/needs.js';
-import type { PlanReport } from '../plan/report.js';
-import { prepareRun } from '../prepare.js';
 import { describeMeasured, describe as describePlan, planCommand } from './plan.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'tstrain-plan-'));
@@ -195,7 +195,7 @@ describe('tstrain plan for people', () => {
 });
 
 describe('a run that is too large', () => {
-  const prepared = prepareRun(config, loadConfig(config), () => {});
+  const prepared = prepareRun(loadConfig(config), () => {});
   const memory = (available: number) => ({ total: 2 ** 31, available, limited: false });
 
   it('is warned of', async () => {
@@ -227,7 +227,7 @@ describe('a run that is too large', () => {
     expect(most(1, 2)).toBe(1 + 3 * 3);
     expect(most(4)).toBe(1 + 3 * 1);
     // A resumed run's checkpoints are on the disk already.
-    const there = { firstStep: 3, checkpoints: 2, holdsModel: false };
+    const there = { stepsDone: 3, checkpoints: 2, holdsModel: false };
     expect(most(1, 2, there)).toBe(1 + 3 * 1);
     expect(most(2, undefined, there)).toBe(1 + 3 * 2);
     expect(most('epoch', undefined, there)).toBe(1 + 3 * 1);

@@ -1,16 +1,13 @@
 import type { Writable } from 'node:stream';
 import { Command } from 'commander';
-import { addon } from '../../engine/device/addon.js';
 import { availableMemory } from '../../engine/machine/memory.js';
-import { defaultThreads } from '../../engine/machine/threads.js';
+import { tooLarge } from '../../recipes/plan/needs.js';
+import { planOf } from '../../recipes/plan/plan.js';
+import type { MeasuredReport, PlanReport } from '../../recipes/plan/report.js';
+import { count, plural } from '../../recipes/words.js';
 import { loadConfig } from '../config.js';
-import { trialRun } from '../plan/measure.js';
-import { planPrepared, tooLarge } from '../plan/needs.js';
-import { compare, makeReport, type PlanReport } from '../plan/report.js';
-import { prepareRun } from '../prepare.js';
+import { duration } from '../progress.js';
 import { setOption } from '../set_option.js';
-import { duration } from '../train/progress.js';
-import { count, plural } from '../words.js';
 
 interface Options {
   config: string;
@@ -32,19 +29,17 @@ export function planCommand({ stdout, stderr }: { stdout: Writable; stderr: Writ
 
 async function plan(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
   const config = loadConfig(options.config, options.set);
-  addon.setThreads(config.threads ?? defaultThreads());
   const screen = options.json ? stderr : stdout;
-  const prepared = await prepareRun(options.config, config, (line) => screen.write(`${line}\n`));
-  const runPlan = planPrepared(prepared);
-  const report = makeReport(prepared, runPlan);
+  const { report, measure } = await planOf(config, (line) => screen.write(`${line}\n`));
   if (!options.json) stdout.write(`${describe(report).join('\n')}\n`);
   if (!report.machine.fits) stderr.write(`${tooLarge(report.memory.total, availableMemory())}\n`);
 
   if (options.measure) {
     screen.write('measuring on the largest micro-batches and the first ones …\n');
-    report.measured = compare(await trialRun(prepared, runPlan, report.tokens.total), runPlan);
-    if (!options.json) stdout.write(`${describeMeasured(report.measured, report.memory).join('\n')}\n`);
-    if (!report.measured.arena_as_planned || !report.measured.resident_as_allowed) process.exitCode = 1;
+    const measured = await measure();
+    report.measured = measured;
+    if (!options.json) stdout.write(`${describeMeasured(measured, report.memory).join('\n')}\n`);
+    if (!measured.arena_as_planned || !measured.resident_as_allowed) process.exitCode = 1;
   }
   if (options.json) stdout.write(`${JSON.stringify(report)}\n`);
 }
@@ -101,10 +96,7 @@ export function describe(report: PlanReport): string[] {
 }
 
 /** What was measured for people, each figure beside the planned one. */
-export function describeMeasured(
-  measured: NonNullable<PlanReport['measured']>,
-  memory: PlanReport['memory'],
-): string[] {
+export function describeMeasured(measured: MeasuredReport, memory: PlanReport['memory']): string[] {
   const taken = measured.resident_peak - measured.resident_before;
   return [
     label(

@@ -1,16 +1,13 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { formatPrompt } from '../../data/prompt.js';
 import { holdsModel, listCheckpoints } from '../../engine/checkpoint/directory.js';
 import { loadModel } from '../../engine/checkpoint/load_model.js';
-import { addon, defaultDevice } from '../../engine/device/addon.js';
-import { generate } from '../../engine/generate/generate.js';
+import { addon } from '../../engine/device/addon.js';
 import { defaultThreads } from '../../engine/machine/threads.js';
-import { parseLlamaConfig } from '../../engine/model/config.js';
-import { LlamaForCausalLM } from '../../engine/model/llama.js';
-import { Parameters } from '../../engine/model/parameters.js';
-import { type HeldOutRow, quickstartRows, writeQuickstartData } from '../../quickstart/index.js';
-import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import type { LlamaForCausalLM } from '../../engine/model/llama.js';
+import { writeQuickstartData } from '../../quickstart/index.js';
+import { type Answer, answerHeldOut, untrainedModel } from '../../recipes/quickstart.js';
+import { loadTokenizer } from '../../tokenizer/index.js';
 import { loadConfig } from '../config.js';
 import { trainCommand } from './train.js';
 
@@ -33,13 +30,15 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   writeQuickstartData(DATA);
   const config = loadConfig(CONFIG);
   const tokenizer = await loadTokenizer(join(DATA, 'tokenizer'));
-  const { heldOut } = quickstartRows();
   addon.setThreads(config.threads ?? defaultThreads());
+  const test = async (model: LlamaForCausalLM) => {
+    const answers = await answerHeldOut(model, tokenizer);
+    model.dispose();
+    return answers;
+  };
 
-  const untrained = new Parameters(parseLlamaConfig(config.model_config, CONFIG), defaultDevice(), 'fp32');
-  untrained.initialize(config.seed);
-  const before = await askAll(new LlamaForCausalLM(untrained), tokenizer, heldOut);
-  print(`before training: ${percent(before)} of ${heldOut.length} held-out instructions answered exactly\n`);
+  const before = await test(untrainedModel(config));
+  print(`before training: ${percent(before)} of ${before.length} held-out instructions answered exactly\n`);
 
   // A quickstart that was interrupted has saved, and goes on where it stopped; one that was finished starts anew.
   const resume = !holdsModel(config.output_dir) && listCheckpoints(config.output_dir).length > 0;
@@ -53,9 +52,9 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   if (status !== 0) return status;
 
   const { model } = await loadModel(config.output_dir);
-  const answers = await askAll(model, tokenizer, heldOut);
+  const answers = await test(model);
   print('\nheld-out instructions answered exactly:');
-  const skills = [...new Set(heldOut.map((row) => row.skill))];
+  const skills = [...new Set(answers.map(({ row }) => row.skill))];
   for (const skill of skills) {
     const own = answers.filter((answer) => answer.row.skill === skill);
     print(`  ${skill.padEnd(14)} ${percent(own).padStart(6)} of ${own.length}`);
@@ -70,33 +69,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   return 0;
 }
 
-interface Answer {
-  row: HeldOutRow;
-  text: string;
-}
-
-/** The model's greedy answer to each row; disposes the model. */
-async function askAll(
-  model: LlamaForCausalLM,
-  tokenizer: Tokenizer,
-  rows: readonly HeldOutRow[],
-): Promise<Answer[]> {
-  const longest = Math.max(...rows.map((row) => tokenizer.encode(row.output).length));
-  const answers: Answer[] = [];
-  for (const row of rows) {
-    const prompt = [tokenizer.bosId!, ...tokenizer.encode(formatPrompt(row))];
-    // Room for the end of a text and one token more: one that does not end is not an exact answer.
-    const { ids } = await generate(model, prompt, {
-      maxNewTokens: longest + 2,
-      eosTokenIds: [tokenizer.eosId!],
-    });
-    answers.push({ row, text: tokenizer.decode(ids, { skipSpecial: true }) });
-  }
-  model.dispose();
-  return answers;
-}
-
 function percent(answers: readonly Answer[]): string {
-  const right = answers.filter(({ row, text }) => text.trim() === row.output).length;
+  const right = answers.filter(({ exact }) => exact).length;
   return `${((100 * right) / answers.length).toFixed(1)} %`;
 }

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
+import { runTraining } from '../../recipes/finetune.js';
 import { loadConfig } from '../config.js';
-import { runTraining } from '../train/run.js';
+import { makeProgress, type Progress } from '../progress.js';
 
 export interface TrainRequest {
   config: string;
@@ -34,41 +35,47 @@ export async function trainCommand({
 }: TrainRequest): Promise<number> {
   const config = loadConfig(file, set);
   const screen = process.stdout;
-  let say: ((line: string) => void) | undefined;
-  let stop: 'after_step' | 'now' | undefined;
+  let progress: Progress | undefined;
+  const [stop, stopAtOnce] = [new AbortController(), new AbortController()];
   let stoppedAt = Number.NEGATIVE_INFINITY;
   let status = 0;
   const onSignal = (signal: NodeJS.Signals) => {
-    if (signal === 'SIGHUP' && (!screen.isTTY || stop !== undefined)) return;
+    if (signal === 'SIGHUP' && (!screen.isTTY || stop.signal.aborted)) return;
     if (performance.now() - stoppedAt < SAME_SIGNAL_MS) return;
     stoppedAt = performance.now();
     status = 128 + constants.signals[signal];
     // Reading data is left at any point: only a step has something to finish.
-    if (say === undefined) process.exit(status);
-    stop = stop === undefined ? 'after_step' : 'now';
-    say(stop === 'now' ? 'stopping at once' : 'finishing this step, then saving; once more stops at once');
+    if (progress === undefined) process.exit(status);
+    const repeated = stop.signal.aborted;
+    (repeated ? stopAtOnce : stop).abort();
+    progress.say(repeated ? 'stopping at once' : 'finishing this step, then saving; once more stops at once');
   };
   for (const signal of SIGNALS) process.on(signal, onSignal);
   screen.removeAllListeners('error').on('error', () => {});
+  const print = (line: string) => screen.write(`${line}\n`);
   try {
-    const { end, step } = await runTraining({
-      file,
-      config,
+    const { outcome, step, model } = await runTraining(config, {
       resume,
       replace,
-      screen,
-      stopRequested: () => stop,
-      onTraining: (line) => {
-        say = line;
+      signal: stop.signal,
+      hardSignal: stopAtOnce.signal,
+      onStart({ stepsDone, totalSteps }) {
+        progress = makeProgress(screen, totalSteps, stepsDone);
       },
-    });
-    if (end === 'finished') return 0;
+      onMessage: (line) => (progress?.say ?? print)(line),
+      onProgress: ({ step, loss }) => progress!.step(step, loss),
+      onLog: (line) => progress!.metrics(line),
+    }).finally(() => progress?.end());
+    if (outcome === 'finished') {
+      print(`the model is in ${model}`);
+      return 0;
+    }
     const settings = set.map((s) => ` --set ${quoted(s)}`).join('');
     const command = again ?? `tstrain --config ${quoted(file)}${settings} --resume`;
-    screen.write(
-      end === 'stopped_and_saved'
-        ? `stopped after step ${step}; go on with: ${command}\n`
-        : `stopped ${step === 0 ? 'in the first step' : `after step ${step}`}, without saving\n`,
+    print(
+      outcome === 'stopped_and_saved'
+        ? `stopped after step ${step}; go on with: ${command}`
+        : `stopped ${step === 0 ? 'in the first step' : `after step ${step}`}, without saving`,
     );
     return status;
   } finally {

@@ -138,7 +138,7 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
         options,
         hooks: { ...silent, log },
       });
-      expect(end).toEqual({ end: 'finished', step: spec.total_steps });
+      expect(end).toEqual({ outcome: 'finished', step: spec.total_steps });
 
       const tolerance = TOLERANCE[precision];
       expect(lines.length).toBe(trace.steps.length);

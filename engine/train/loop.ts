@@ -66,7 +66,7 @@ export interface TrainingRun {
 }
 
 /** How a run ended: all steps done, or stopped on request after `step` steps, saved or not. */
-export type TrainingEnd = { end: 'finished' | 'stopped_and_saved' | 'stopped_at_once'; step: number };
+export type TrainingEnd = { outcome: 'finished' | 'stopped_and_saved' | 'stopped_at_once'; step: number };
 
 /** Trains: batches → forward and backward, accumulated → clip → update → log → evaluate → save. */
 export async function train({
@@ -87,7 +87,7 @@ export async function train({
     const started = performance.now();
     gradients.zero();
     const losses = await accumulate(model, gradients, batches, options, hooks);
-    if (losses === undefined) return { end: 'stopped_at_once', step };
+    if (losses === undefined) return { outcome: 'stopped_at_once', step };
     const loss = losses.reduce((sum, x) => sum + x, 0);
 
     const gradNorm = globalNorm(gradients.flat);
@@ -116,7 +116,7 @@ export async function train({
     const endsPass = endsEpoch || last;
     if (isDue(options.evaluateEvery, done, endsPass)) {
       const evalLoss = await hooks.evaluate();
-      if (evalLoss === undefined) return { end: 'stopped_at_once', step: done };
+      if (evalLoss === undefined) return { outcome: 'stopped_at_once', step: done };
       hooks.log({ step: done, epoch: epochsDone, eval_loss: evalLoss });
     }
     if (isDue(options.saveEvery, done, endsPass)) {
@@ -125,10 +125,10 @@ export async function train({
     }
     if (hooks.stopRequested() && !last) {
       if (savedAt !== done) await hooks.save(done, sums);
-      return { end: 'stopped_and_saved', step: done };
+      return { outcome: 'stopped_and_saved', step: done };
     }
   }
-  return { end: 'finished', step: done };
+  return { outcome: 'finished', step: done };
 }
 
 /**

@@ -5,7 +5,7 @@ import type { Precision } from '../engine/model/parameters.js';
 import type { AdamWOptions } from '../engine/optim/adamw.js';
 import { warmupStepsOf } from '../engine/optim/schedule.js';
 import type { TrainingOptions } from '../engine/train/loop.js';
-import type { RunConfig } from './config.js';
+import type { RunConfig } from './settings.js';
 
 /** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
 export interface PreparedRun {
@@ -20,14 +20,10 @@ export interface PreparedRun {
 }
 
 /** Reads model config and data of a run and counts its steps; `say` gets lines for the user. */
-export async function prepareRun(
-  file: string,
-  config: RunConfig,
-  say: (line: string) => void,
-): Promise<PreparedRun> {
+export async function prepareRun(config: RunConfig, say: (line: string) => void): Promise<PreparedRun> {
   const model =
     config.model_config !== undefined
-      ? parseLlamaConfig(config.model_config, `${file}: model_config`)
+      ? parseLlamaConfig(config.model_config, 'model_config')
       : readLlamaConfig(config.model_name_or_path!);
 
   const load = async (path: string) => {

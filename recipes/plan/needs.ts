@@ -50,12 +50,12 @@ export interface DiskUse {
 }
 
 /**
- * What a run writes into output_dir; of one that is resumed after `firstStep`, what comes on top of the checkpoints and
+ * What a run writes into output_dir; of one that is resumed after `stepsDone`, what comes on top of the checkpoints and
  * the model that are there.
  */
 export function diskUse(
   { model, config, training, schedule }: Pick<PreparedRun, 'model' | 'config' | 'training' | 'schedule'>,
-  { firstStep, checkpoints, holdsModel } = { firstStep: 0, checkpoints: 0, holdsModel: false },
+  { stepsDone, checkpoints, holdsModel } = { stepsDone: 0, checkpoints: 0, holdsModel: false },
 ): DiskUse {
   const weights = 4 * llamaLayout(model).parameters;
   const { totalSteps } = schedule;
@@ -65,8 +65,8 @@ export function diskUse(
     every === 'no'
       ? 0
       : every === 'epoch'
-        ? epochEnds(schedule, firstStep, limit + 1)
-        : Math.floor(totalSteps / every) - Math.floor(firstStep / every);
+        ? epochEnds(schedule, stepsDone, limit + 1)
+        : Math.floor(totalSteps / every) - Math.floor(stepsDone / every);
   const bytes = (saves: number) => {
     // One more than stay is there while it is written, however many are there already.
     const added = saves === 0 ? 0 : Math.max(1, Math.min(saves, limit + 1 - checkpoints));
@@ -80,10 +80,10 @@ export function diskUse(
   };
 }
 
-/** How many epochs end after `firstStep`, the end of the run being one too; counted up to `most`. */
-function epochEnds(schedule: RunSchedule, firstStep: number, most: number): number {
+/** How many epochs end after `stepsDone`, the end of the run being one too; counted up to `most`. */
+function epochEnds(schedule: RunSchedule, stepsDone: number, most: number): number {
   let ends = 0;
-  for (const { step, endsEpoch } of schedule.steps(firstStep)) {
+  for (const { step, endsEpoch } of schedule.steps(stepsDone)) {
     if (endsEpoch || step === schedule.totalSteps - 1) ends++;
     if (ends >= most) break;
   }

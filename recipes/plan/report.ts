@@ -56,7 +56,7 @@ export interface PlanReport {
   measured: MeasuredReport | null;
 }
 
-interface MeasuredReport {
+export interface MeasuredReport {
   arena: number;
   arena_as_planned: boolean;
   /** Resident memory before the model is loaded, and at its fullest from then on. */

@@ -1,8 +1,8 @@
-import { toHfConfig } from '../../engine/model/config.js';
-import { newestRunState, type RunState, type TrainerState } from '../../engine/train/checkpoint.js';
-import { UserError } from '../../errors.js';
-import type { RunConfig } from '../config.js';
-import type { PreparedRun } from '../prepare.js';
+import { toHfConfig } from '../engine/model/config.js';
+import { newestRunState, type RunState, type TrainerState } from '../engine/train/checkpoint.js';
+import { UserError } from '../errors.js';
+import type { PreparedRun } from './prepare.js';
+import type { RunConfig } from './settings.js';
 
 /** Settings that a continuation depends on: another value would make it another run. */
 const FIXED = [

@@ -1,4 +1,4 @@
-import type { EvalLine, TrainLine } from '../../engine/train/metrics.js';
+import type { EvalLine, TrainLine } from '../engine/train/metrics.js';
 
 /** A run on a screen: plain lines in a pipe; on a terminal also a bar in the last line. */
 export interface Progress {

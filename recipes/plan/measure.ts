@@ -2,13 +2,11 @@ import { writeFileSync } from 'node:fs';
 import { makeMicroBatch } from '../../data/index.js';
 import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { residentMemory } from '../../engine/machine/memory.js';
-import { LlamaForCausalLM } from '../../engine/model/llama.js';
-import { Gradients, Parameters } from '../../engine/model/parameters.js';
-import { AdamW } from '../../engine/optim/adamw.js';
 import { clipFactor, globalNorm } from '../../engine/optim/clip.js';
 import type { RunPlan } from '../../engine/plan/plan.js';
+import { allocate } from '../allocate.js';
+import { setInitialWeights } from '../initial_weights.js';
 import type { PreparedRun } from '../prepare.js';
-import { setInitialWeights } from '../train/initial_weights.js';
 
 /** What a run was seen to take. Bytes and seconds. */
 export interface Measurement {
@@ -43,12 +41,8 @@ export async function trialRun(
   addon.resetStats(defaultDevice());
   const residentBefore = startPeak();
 
-  const parameters = new Parameters(prepared.model, defaultDevice(), prepared.precision);
-  const model = new LlamaForCausalLM(parameters);
-  const optimizer = new AdamW(parameters.layout, defaultDevice(), prepared.optimizer);
-  const gradients = new Gradients(parameters.layout, prepared.model, defaultDevice());
-  await setInitialWeights(prepared, parameters);
-
+  const { model, gradients, optimizer, dispose } = allocate(prepared);
+  const { parameters } = model;
   const train = (examples: ArrayLike<number>) => {
     const batch = makeMicroBatch(dataset, examples);
     const weight = batch.labelTokens > 0 ? 1 / batch.labelTokens : 0;
@@ -62,37 +56,38 @@ export async function trialRun(
     gradients.zero();
   };
 
-  train(plan.largest.examples);
-  if (plan.largestEvaluation) model.losses(makeMicroBatch(evalDataset!, plan.largestEvaluation.examples));
-  update();
+  try {
+    await setInitialWeights(prepared, parameters);
+    train(plan.largest.examples);
+    if (plan.largestEvaluation) model.losses(makeMicroBatch(evalDataset!, plan.largestEvaluation.examples));
+    update();
 
-  let microBatches = 0;
-  let tokens = 0;
-  const seconds = stopwatch();
-  for (const examples of firstMicroBatches(prepared)) {
-    tokens += train(examples);
-    microBatches++;
-    if (seconds() > TIMED_SECONDS) break;
+    let microBatches = 0;
+    let tokens = 0;
+    const seconds = stopwatch();
+    for (const examples of firstMicroBatches(prepared)) {
+      tokens += train(examples);
+      microBatches++;
+      if (seconds() > TIMED_SECONDS) break;
+    }
+    const tokensPerSecond = tokens / seconds();
+    const updating = stopwatch();
+    update();
+    const updateSeconds = updating();
+
+    return {
+      arena: addon.stats(defaultDevice()).arenaHighWater,
+      residentBefore,
+      residentPeak: residentMemory('VmHWM'),
+      microBatches,
+      tokensPerSecond,
+      updateSeconds,
+      estimatedSeconds: tokensOfRun / tokensPerSecond + schedule.totalSteps * updateSeconds,
+    };
+  } finally {
+    dispose();
+    addon.resetStats(defaultDevice());
   }
-  const tokensPerSecond = tokens / seconds();
-  const updating = stopwatch();
-  update();
-  const updateSeconds = updating();
-
-  const measurement = {
-    arena: addon.stats(defaultDevice()).arenaHighWater,
-    residentBefore,
-    residentPeak: residentMemory('VmHWM'),
-    microBatches,
-    tokensPerSecond,
-    updateSeconds,
-    estimatedSeconds: tokensOfRun / tokensPerSecond + schedule.totalSteps * updateSeconds,
-  };
-  gradients.dispose();
-  optimizer.dispose();
-  model.dispose();
-  addon.resetStats(defaultDevice());
-  return measurement;
 }
 
 function* firstMicroBatches({ schedule }: PreparedRun): Generator<Int32Array> {

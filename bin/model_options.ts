@@ -5,7 +5,7 @@ import { addon } from '../engine/device/addon.js';
 import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/machine/threads.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { UserError } from '../errors.js';
-import { pathFault } from './path_fault.js';
+import { pathFault } from '../recipes/path_fault.js';
 
 /** The options of every command that runs a saved model. */
 export interface ModelOptions {

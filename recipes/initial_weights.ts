@@ -1,6 +1,6 @@
-import { loadHfWeights } from '../../engine/checkpoint/hf_model.js';
-import type { Parameters } from '../../engine/model/parameters.js';
-import type { PreparedRun } from '../prepare.js';
+import { loadHfWeights } from '../engine/checkpoint/hf_model.js';
+import type { Parameters } from '../engine/model/parameters.js';
+import type { PreparedRun } from './prepare.js';
 
 /**
  * The weights a run starts from: those of model_name_or_path, or new ones by its seed.

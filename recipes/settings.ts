@@ -1,6 +1,7 @@
+import { stringify } from 'yaml';
 import { z } from 'zod';
-import { isThreadCount, THREAD_COUNT } from '../../engine/machine/threads.js';
-import { SCHEDULES } from '../../engine/optim/schedule.js';
+import { isThreadCount, THREAD_COUNT } from '../engine/machine/threads.js';
+import { SCHEDULES } from '../engine/optim/schedule.js';
 
 // Each kind of value says in its description what it expects; an error message reads it from there. Flat keys
 // with one line each: another key is one more line in `schema`.
@@ -118,6 +119,9 @@ export const schema = z.strictObject({
   threads: number(THREAD_COUNT, isThreadCount).optional(),
 });
 
+/** A run's settings as its YAML file has them, or as a program gives them. */
+export type Settings = z.input<typeof schema>;
+
 /** A run's settings, defaults filled in. Keys without a default stay undefined when the file leaves them out. */
 export type RunConfig = z.infer<typeof schema>;
 
@@ -129,4 +133,9 @@ export function expects(key: Key): string {
   const field = schema.shape[key];
   const inner = field instanceof z.ZodOptional || field instanceof z.ZodDefault ? field.unwrap() : field;
   return (inner as z.ZodType).description!;
+}
+
+/** A run's settings as YAML text that reads back to the same settings. */
+export function renderConfig(config: RunConfig): string {
+  return stringify(config, { lineWidth: 0, keepUndefined: false });
 }

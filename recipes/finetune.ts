@@ -1,0 +1,281 @@
+import { existsSync } from 'node:fs';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeMicroBatch } from '../data/index.js';
+import {
+  checkFreeDisk,
+  freeDisk,
+  holdsModel,
+  listCheckpoints,
+  ownCheckpoints,
+  pruneCheckpoints,
+  writeCheckpoint,
+  writeFinalModel,
+} from '../engine/checkpoint/directory.js';
+import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
+import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
+import { addon } from '../engine/device/addon.js';
+import { defaultThreads } from '../engine/machine/threads.js';
+import { toHfConfig } from '../engine/model/config.js';
+import { sumSquares } from '../engine/ops/reduce.js';
+import { type RunState, readRunState, type TrainerState, writeRunState } from '../engine/train/checkpoint.js';
+import { evaluate, type TrainingEnd, type TrainingStep, train } from '../engine/train/loop.js';
+import {
+  appendMetrics,
+  dropMetricsAfter,
+  type EvalLine,
+  type LineSums,
+  type TrainLine,
+} from '../engine/train/metrics.js';
+import { fileError, UserError } from '../errors.js';
+import { allocate } from './allocate.js';
+import { checkSettings } from './check_settings.js';
+import { setInitialWeights } from './initial_weights.js';
+import { diskUse, memoryWarning } from './plan/needs.js';
+import { evaluationExamples, type PreparedRun, prepareRun } from './prepare.js';
+import { checkResume, findResumePoint } from './resume.js';
+import { type RunConfig, renderConfig, type Settings } from './settings.js';
+import { version } from './version.js';
+import { count, plural } from './words.js';
+
+/** The settings of a run with all defaults, saved beside what it makes; a name that nobody gives a config of theirs. */
+const RESOLVED_CONFIG = 'resolved_config.yaml';
+
+/** What a Hugging Face directory holds besides weights and config; copied where the run's tokenizer or model has it. */
+const COMPANIONS = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'tokenizer.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'generation_config.json',
+];
+
+export interface FinetuneOptions {
+  /** Go on from the newest whole checkpoint of `output_dir`; otherwise checkpoints that are there are refused. */
+  resume?: boolean;
+  /** Take the place of checkpoints and model that are in `output_dir`; otherwise they are refused. */
+  replace?: boolean;
+  /** When it aborts, the run finishes its step, saves a checkpoint and ends; before the first step it ends at once. */
+  signal?: AbortSignal;
+  /** When it aborts, the run ends at the next micro-batch and saves nothing more. */
+  hardSignal?: AbortSignal;
+  /** A line for people: what the data hold, what the run takes, warnings, what was saved. */
+  onMessage?: (text: string) => void;
+  /** Before the first step: until then there is no work that an end would lose. */
+  onStart?: (run: { stepsDone: number; totalSteps: number }) => void;
+  /** After every step; the loss is the step's own. */
+  onProgress?: (progress: { step: number; totalSteps: number; loss: number }) => void;
+  /** A line of `metrics.jsonl`, as it is written. */
+  onLog?: (line: TrainLine | EvalLine) => void;
+}
+
+/** How a run has ended. */
+export interface FinetuneEnd {
+  /** All steps done; stopped on request after a step, with a checkpoint; or stopped at once, without one. */
+  outcome: TrainingEnd['outcome'];
+  /** Optimizer steps done. */
+  step: number;
+  /** The directory of the model: `output_dir`, or the checkpoint of a run that stopped and saved. */
+  model: string | undefined;
+}
+
+/**
+ * Trains as `tstrain --config` does, from the settings to the final model in `output_dir`, with checkpoints and
+ * `metrics.jsonl`. Nothing is printed. While it runs it has `output_dir` for itself, and sets the number of threads.
+ *
+ * @param settings the keys of a run's YAML file
+ * @throws UserError for a fault in the settings, naming the key, and for whatever else a user can mend; what was
+ *   saved earlier is whole then
+ */
+export async function finetune(settings: Settings, options: FinetuneOptions = {}): Promise<FinetuneEnd> {
+  return runTraining(checkSettings(settings), options);
+}
+
+/** finetune() from settings that are checked. */
+export async function runTraining(config: RunConfig, options: FinetuneOptions): Promise<FinetuneEnd> {
+  const { resume = false, replace = false, onMessage: say = () => {} } = options;
+  const outputDir = config.output_dir;
+  if (resume && !existsSync(outputDir))
+    throw new UserError(`output_dir ${outputDir}: no such directory; there is nothing to resume`);
+  const unlock = await lockOutputDirectory(outputDir);
+  const threadsBefore = addon.info().threads;
+  try {
+    if (!resume && replace)
+      for (const { path } of ownCheckpoints(outputDir)) await rm(path, { recursive: true });
+    if (!resume && listCheckpoints(outputDir).length > 0)
+      throw new UserError(
+        `${outputDir}: output_dir already has checkpoints; --resume goes on from the newest, or choose another output_dir`,
+      );
+    if (!resume && !replace && holdsModel(outputDir))
+      throw new UserError(
+        `${outputDir}: output_dir already holds a model, which this run would replace; choose another output_dir, ` +
+          'or delete it first',
+      );
+    const from = resume ? await findResumePoint(outputDir, say) : undefined;
+    // Sums are cut up by thread: a continuation uses as many as the run did unless told otherwise.
+    addon.setThreads(config.threads ?? from?.state.machine.threads ?? defaultThreads());
+    const prepared = await prepareRun(config, say);
+    const machine = machineState();
+    if (from) checkResume(from, prepared, machine, say);
+    const { outcome, step } = await trainPrepared(prepared, machine, from, options);
+    const models = { finished: outputDir, stopped_and_saved: join(outputDir, `checkpoint-${step}`) };
+    return { outcome, step, model: outcome === 'stopped_at_once' ? undefined : models[outcome] };
+  } catch (error) {
+    const path = (error as NodeJS.ErrnoException).path ?? `output_dir ${outputDir}`;
+    throw fileError(error, path, 'what was saved earlier is whole');
+  } finally {
+    addon.setThreads(threadsBefore);
+    unlock();
+  }
+}
+
+async function trainPrepared(
+  prepared: PreparedRun,
+  machine: TrainerState['machine'],
+  from: RunState | undefined,
+  { signal, hardSignal, onMessage: say = () => {}, onStart, onProgress, onLog }: FinetuneOptions,
+): Promise<TrainingEnd> {
+  const { config, training, schedule } = prepared;
+  const outputDir = config.output_dir;
+  const { totalSteps } = schedule;
+  const stepsDone = from?.state.step ?? 0;
+  const stopRequested = () => {
+    if (hardSignal?.aborted) return 'now';
+    return signal?.aborted ? 'after_step' : undefined;
+  };
+  if (stopRequested()) return { outcome: 'stopped_at_once', step: stepsDone };
+  // A run that was killed between a save and the removal that follows it left one too many.
+  if (from && config.save_total_limit !== undefined)
+    await pruneCheckpoints(outputDir, config.save_total_limit, stepsDone);
+  const disk = diskUse(prepared, {
+    stepsDone,
+    checkpoints: ownCheckpoints(outputDir).filter(({ step }) => step <= stepsDone).length,
+    holdsModel: holdsModel(outputDir),
+  });
+  checkFreeDisk(outputDir, disk.most);
+  if (freeDisk(outputDir) < disk.mostStopped)
+    say(`warning: ${outputDir}: the disk has no room for the checkpoint that Ctrl-C writes`);
+  const warning = memoryWarning(prepared);
+  if (warning) say(warning);
+
+  const { model, gradients, optimizer, dispose } = allocate(prepared);
+  const { parameters } = model;
+  const metricsFile = join(outputDir, 'metrics.jsonl');
+
+  const checkFinite = (step: number) => {
+    if (!Number.isFinite(sumSquares(parameters.master)))
+      throw new UserError(
+        `step ${step}: the weights are no longer finite numbers, so they are not saved; checkpoints saved earlier are ` +
+          'whole. A lower learning_rate or a longer warm-up is where to start',
+      );
+  };
+  const save = async (step: number, sinceLine: LineSums) => {
+    checkFinite(step);
+    const state: TrainerState = {
+      version: 1,
+      step,
+      total_steps: totalSteps,
+      since_line: sinceLine,
+      data_hash: prepared.dataset.hash,
+      model: toHfConfig(prepared.model),
+      config: JSON.parse(JSON.stringify(config)),
+      machine,
+    };
+    const path = await writeCheckpoint(outputDir, step, async (directory) => {
+      await copyCompanions(config, directory);
+      return writeRunState(directory, parameters, optimizer, state);
+    });
+    if (config.save_total_limit !== undefined)
+      await pruneCheckpoints(outputDir, config.save_total_limit, step);
+    say(`saved ${path}`);
+  };
+
+  try {
+    if (from) await readRunState(from.path, parameters, optimizer);
+    else {
+      const unused = await setInitialWeights(prepared, parameters);
+      if (unused.length > 0) say(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
+    }
+    if (stopRequested()) return { outcome: 'stopped_at_once', step: stepsDone };
+    dropMetricsAfter(metricsFile, stepsDone);
+    const resolved = join(outputDir, RESOLVED_CONFIG);
+    await writeFile(`${resolved}.tmp`, renderConfig(config));
+    await rename(`${resolved}.tmp`, resolved);
+
+    say(
+      `${count(parameters.layout.parameters)} parameters in ${prepared.precision}, ` +
+        `${plural(machine.threads, 'thread')}, ${machine.instruction_set}, GEMM by ` +
+        `${machine.onednn ? `oneDNN ${machine.onednn}` : 'the built-in kernels (no oneDNN)'}` +
+        `${config.bf16 && machine.bf16_gemm === 'float32' ? '; this processor has no bf16 instructions: bf16 products are computed in float32' : ''}`,
+    );
+    say(
+      from
+        ? `resuming after step ${stepsDone} of ${totalSteps} from ${from.path}`
+        : `${plural(totalSteps, 'step')} of ${config.gradient_accumulation_steps} × ${config.per_device_train_batch_size} ` +
+            `${config.packing ? 'packed rows' : 'examples'} into ${outputDir}`,
+    );
+    onStart?.({ stepsDone, totalSteps });
+    const end = await train({
+      model,
+      gradients,
+      optimizer,
+      steps: trainingSteps(prepared, stepsDone),
+      sinceLine: from?.state.since_line,
+      options: training,
+      hooks: {
+        log(line) {
+          appendMetrics(metricsFile, line);
+          onLog?.(line);
+        },
+        evaluate: () => evaluate(model, evaluationBatches(prepared), stopRequested),
+        save,
+        progress: (step, loss) => onProgress?.({ step, totalSteps, loss }),
+        stopRequested,
+      },
+    });
+    if (end.outcome === 'finished') {
+      checkFinite(end.step);
+      await writeFinalModel(outputDir, async (directory) => {
+        await copyCompanions(config, directory);
+        return saveHfWeights(directory, prepared.model, parameters);
+      });
+    }
+    return end;
+  } finally {
+    dispose();
+  }
+}
+
+/** The micro-batches of each step, laid end to end when it comes to them. */
+function* trainingSteps({ dataset, schedule }: PreparedRun, firstStep: number): Generator<TrainingStep> {
+  for (const { microBatches, ...step } of schedule.steps(firstStep))
+    yield { ...step, batches: microBatches.map((examples) => makeMicroBatch(dataset, examples)) };
+}
+
+function* evaluationBatches(prepared: PreparedRun) {
+  for (const examples of evaluationExamples(prepared)) yield makeMicroBatch(prepared.evalDataset!, examples);
+}
+
+/** Tokenizer files from the tokenizer's directory, generation_config.json from the model's. */
+async function copyCompanions(config: RunConfig, directory: string): Promise<void> {
+  for (const name of COMPANIONS)
+    for (const source of [config.tokenizer_name_or_path, config.model_name_or_path]) {
+      if (source === undefined || !existsSync(join(source, name))) continue;
+      // Not copyFile: that of a read-only file could not be replaced later.
+      await writeFile(join(directory, name), await readFile(join(source, name)));
+      break;
+    }
+}
+
+function machineState(): TrainerState['machine'] {
+  const { threads, instructionSet, bf16Gemm, onednn } = addon.info();
+  return {
+    threads,
+    instruction_set: instructionSet,
+    bf16_gemm: bf16Gemm,
+    onednn,
+    tstrain: version,
+    node: process.version,
+  };
+}
