@@ -1,9 +1,14 @@
 /**
  * tstrain as a library: what its commands do (recipes/), TF.js tensors in and out (importing this registers the backend
- * `native`), and the explicit engine underneath.
+ * `native`), and the explicit engine underneath. docs/library.md shows how.
  */
 
 export * from './engine/index.js';
+export { UserError } from './errors.js';
 export { type FinetuneEnd, type FinetuneOptions, finetune } from './recipes/finetune.js';
+export { encodePrompt, eosTokenIds } from './recipes/generate.js';
+export { type Plan, plan } from './recipes/plan/plan.js';
+export type { MeasuredReport, PlanReport } from './recipes/plan/report.js';
 export { type RowScore, scoreRows } from './recipes/score.js';
 export type { Settings } from './recipes/settings.js';
+export { loadTokenizer, type Tokenizer } from './tokenizer/index.js';

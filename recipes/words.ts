@@ -1,3 +1,5 @@
+import { inspect } from 'node:util';
+
 /** 1234 as 1,234. */
 export function count(n: number): string {
   return n.toLocaleString('en-US');
@@ -13,8 +15,10 @@ export function plural(n: number, word: string, words = `${word}s`): string {
   return `${count(n)} ${n === 1 ? word : words}`;
 }
 
-/** A value as a message shows it. */
+/** A value as a message shows it; of what has no JSON, what JavaScript says of it. */
 export function shown(value: unknown): string {
-  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
+  const text = ['string', 'object', 'boolean'].includes(typeof value)
+    ? JSON.stringify(value)
+    : inspect(value);
   return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
 }

@@ -2,7 +2,7 @@ import type { Writable } from 'node:stream';
 import { Command } from 'commander';
 import { availableMemory } from '../../engine/machine/memory.js';
 import { tooLarge } from '../../recipes/plan/needs.js';
-import { planOf } from '../../recipes/plan/plan.js';
+import { plan } from '../../recipes/plan/plan.js';
 import type { MeasuredReport, PlanReport } from '../../recipes/plan/report.js';
 import { count, plural } from '../../recipes/words.js';
 import { loadConfig } from '../config.js';
@@ -24,13 +24,13 @@ export function planCommand({ stdout, stderr }: { stdout: Writable; stderr: Writ
     .addOption(setOption())
     .option('--measure', 'also load the model, train a few micro-batches, and compare')
     .option('--json', 'one JSON object on standard output')
-    .action((options: Options) => plan(options, stdout, stderr));
+    .action((options: Options) => run(options, stdout, stderr));
 }
 
-async function plan(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
+async function run(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
   const config = loadConfig(options.config, options.set);
   const screen = options.json ? stderr : stdout;
-  const { report, measure } = await planOf(config, (line) => screen.write(`${line}\n`));
+  const { report, measure } = await plan(config, { onMessage: (line) => void screen.write(`${line}\n`) });
   if (!options.json) stdout.write(`${describe(report).join('\n')}\n`);
   if (!report.machine.fits) stderr.write(`${tooLarge(report.memory.total, availableMemory())}\n`);
 

@@ -123,9 +123,13 @@ export async function train({
       await hooks.save(done, sums);
       savedAt = done;
     }
-    if (hooks.stopRequested() && !last) {
-      if (savedAt !== done) await hooks.save(done, sums);
-      return { outcome: 'stopped_and_saved', step: done };
+    const stop = hooks.stopRequested();
+    if (stop !== undefined && !last) {
+      if (stop === 'after_step' && savedAt !== done) {
+        await hooks.save(done, sums);
+        savedAt = done;
+      }
+      return { outcome: savedAt === done ? 'stopped_and_saved' : 'stopped_at_once', step: done };
     }
   }
   return { outcome: 'finished', step: done };
