@@ -65,10 +65,10 @@ export class GemmTimer {
     const most = (size: (g: Gemm) => number) => Math.max(1, ...gemms.map(size));
     const random = (numel: number) => {
       const wide = NativeTensor.onHeap(defaultDevice(), 'float32', [numel]);
-      addon.ops.fill_normal(wide.handle, numel, 1, 0, 0.02);
+      addon.ops.fill_normal({ y: wide, n: numel, seed: 1, stream: 0, std: 0.02 });
       if (dtype === 'float32') return wide;
       const narrow = NativeTensor.onHeap(defaultDevice(), dtype, [numel]);
-      addon.ops.cast(narrow.handle, wide.handle, numel);
+      addon.ops.cast({ y: narrow, x: wide, n: numel });
       wide.dispose();
       return narrow;
     };
@@ -83,7 +83,17 @@ export class GemmTimer {
     const { m, n, k, transA, transB, wide } = gemm;
     const c = wide ? this.wideC : this.c;
     const run = () =>
-      this.addon.ops.gemm(c.handle, this.a.handle, this.b.handle, m, n, k, transA, transB, false);
+      this.addon.ops.gemm({
+        c,
+        a: this.a,
+        b: this.b,
+        m,
+        n,
+        k,
+        trans_a: transA,
+        trans_b: transB,
+        accumulate: false,
+      });
     return timeRepeated(run, seconds);
   }
 

@@ -35,14 +35,14 @@ const timer = new GemmTimer(addon, [...gemms, square], precision);
 const numel = COPY_BYTES / 4;
 const [from, to] = [0, 1].map(() => {
   const tensor = NativeTensor.onHeap(defaultDevice(), 'float32', [numel]);
-  addon.ops.fill(tensor.handle, numel, 1);
+  addon.ops.fill({ y: tensor, n: numel, value: 1 });
   return tensor;
 });
 
 await serve({}, (): Limits => {
   let seconds = 0;
   for (const gemm of gemms) seconds += gemm.times * timer.time(gemm, SECONDS);
-  const copy = timeRepeated(() => addon.ops.cast(to.handle, from.handle, numel), SECONDS);
+  const copy = timeRepeated(() => addon.ops.cast({ y: to, x: from, n: numel }), SECONDS);
   return {
     gemm_seconds: seconds,
     peak_flops: gemmFlops(square) / timer.time(square, SECONDS),

@@ -1,9 +1,10 @@
-// `npm run build`: the native addon (build/native/tstrain.node) and the JavaScript (dist/). Only what is older
-// than its sources is made again.
+// `npm run build`: the native addon (build/native/tstrain.node), the types of its ops (engine/device/ops.d.ts) and the
+// JavaScript (dist/). Only what is older than its sources is made again.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -14,9 +15,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { opTypes } from './op_types.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -50,6 +53,11 @@ function sourceDigest() {
 if (!succeeds('make', '--no-print-directory', '-s', '-C', 'engine/native', `-j${availableParallelism()}`))
   process.exit(1);
 
+const OP_TYPES = 'engine/device/ops.d.ts';
+const types = opTypes(createRequire(import.meta.url)(join(root, 'build/native/tstrain.node')));
+if (!existsSync(join(root, OP_TYPES)) || readFileSync(join(root, OP_TYPES), 'utf8') !== types)
+  writeFileSync(join(root, OP_TYPES), types);
+
 const dist = join(root, 'dist');
 const stamp = join(dist, '.sources');
 const digest = sourceDigest();
@@ -61,6 +69,8 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== digest) {
     rmSync(next, { recursive: true, force: true });
     process.exit(1);
   }
+  // The compiler copies no declarations: without this one, what users of the library see of its types has a hole.
+  copyFileSync(join(root, OP_TYPES), join(next, OP_TYPES));
   chmodSync(join(next, 'bin/tstrain.js'), 0o755);
   writeFileSync(join(next, '.sources'), digest);
   rmSync(dist, { recursive: true, force: true });

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addon, type DeviceName, isMeta, metaOf } from '../engine/device/addon.js';
-import { BYTES, type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
+import { type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
 
 // What the case files of the op table (engine/ops/*.cases.ts) are made of. A case file exports `cases`, which
 // declares its tests for one device; runOpCases() runs every file on every device that is present. References are
@@ -183,7 +183,7 @@ export function valuesOf(t: NativeTensor): Float64Array {
 }
 
 export function bytesOf(t: NativeTensor): Uint8Array {
-  const bytes = new Uint8Array(t.size * BYTES[t.dtype]);
+  const bytes = new Uint8Array(t.bytes);
   t.copyRaw(bytes, 0, 'toHost');
   return bytes;
 }
@@ -199,7 +199,7 @@ function disposeAll(): void {
         [0, start],
         [start + inner.size, BORDER],
       ]) {
-        const border = new Uint8Array(size * BYTES[whole.dtype]);
+        const border = new Uint8Array(size * whole.elementBytes);
         whole.copyRaw(border, at, 'toHost');
         for (const byte of border) if (byte !== 0xff) written++;
       }
@@ -300,11 +300,6 @@ export function withThreads<T>(threads: number, body: () => T): T {
   } finally {
     addon.setThreads(before);
   }
-}
-
-/** Calls an op of the table; a tensor left out is undefined. */
-export function op(name: string, ...args: (NativeTensor | undefined | number | boolean)[]): void {
-  addon.ops[name](...args.map((x) => (x === undefined ? 0 : typeof x === 'object' ? x.handle : x)));
 }
 
 /**

@@ -1,4 +1,4 @@
-import { BYTES, type DType, type NativeTensor } from '../device/native_tensor.js';
+import type { DType, NativeTensor } from '../device/native_tensor.js';
 import { type SafetensorsDType, STAGING_BYTES } from './safetensors.js';
 import { type FileDigest, writeSynced } from './synced_file.js';
 
@@ -26,7 +26,7 @@ export function writeSafetensors(path: string, tensors: readonly NamedTensor[]):
     for (const { tensor } of tensors) {
       for (let done = 0; done < tensor.bytes; ) {
         const piece = staging.subarray(0, Math.min(staging.length, tensor.bytes - done));
-        tensor.copyRaw(piece, done / BYTES[tensor.dtype], 'toHost');
+        tensor.copyRaw(piece, done / tensor.elementBytes, 'toHost');
         await file.append(piece);
         done += piece.length;
       }

@@ -3,6 +3,8 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../errors.js';
+import { namedOps, type OpTable } from './named_ops.js';
+import type { DType, Ops } from './ops.js';
 
 /** Where memory and arithmetic are, by the names of native/device.h; or the plan of such a device, see {@link metaOf}. */
 export type DeviceName = string;
@@ -36,10 +38,7 @@ export interface DeviceStats {
   flops: number;
 }
 
-/** One op of native/ops.h: tensors by handle (0 = left out), sizes, scalars, flags, in the order of its entry. */
-export type NativeOp = (...args: (number | boolean)[]) => void;
-
-/** The native addon, as native/napi/addon.cpp exports it. */
+/** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */
 export interface Addon {
   /** The devices that compute, the default first. */
   devices(): DeviceName[];
@@ -66,7 +65,9 @@ export interface Addon {
   setThreads(threads: number): void;
   /** `rowStep`: products of matrices whose number of rows is a multiple of it leave nothing over. */
   info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number; rowStep: number };
-  ops: Record<string, NativeOp>;
+  /** Storage types: the code of each at the border, and the bytes of an element. */
+  dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
+  ops: Ops;
 }
 
 /** The project's root: the nearest directory above this file with a package.json, in the sources and in dist/. */
@@ -89,9 +90,10 @@ function load(): Addon {
   // loads. Longer than the gaps between the ops of a step; OpenMP's own default, ten times that, makes everything
   // several times slower as soon as another process wants a core.
   process.env.GOMP_SPINCOUNT ??= '30000';
-  const native = createRequire(import.meta.url)(file) as Addon;
+  const native = createRequire(import.meta.url)(file) as Omit<Addon, 'ops'> & OpTable;
   const addon: Addon = {
     ...native,
+    ops: namedOps(native),
     setThreads(threads) {
       try {
         native.setThreads(threads);

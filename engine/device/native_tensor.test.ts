@@ -32,15 +32,11 @@ describe('NativeTensor', () => {
   it('names the op and the tensor when a call does not fit', () => {
     const x = NativeTensor.from(defaultDevice(), new Float32Array(6));
     const meta = NativeTensor.onHeap(metaOf(defaultDevice()), 'float32', [6]);
-    const { ops } = addon;
-    expect(() => ops.axpby(x.handle, x.handle, 0, 7, 1, 0)).toThrow('axpby: y has 6 elements, needs 7');
-    expect(() => ops.axpby(x.handle, 0, 0, 6, 1, 0)).toThrow('axpby: x is missing');
-    expect(() => ops.axpby(x.handle, meta.handle, 0, 6, 1, 0)).toThrow(
-      'axpby: tensors of one op are on two devices',
+    const sizes = { n: 6, a: 1, b: 0 };
+    expect(() => addon.ops.axpby({ y: x, x, ...sizes, n: 7 })).toThrow('axpby: y has 6 elements, needs 7');
+    expect(() => addon.ops.axpby({ y: x, x: meta, ...sizes })).toThrow(
+      'axpby: x: tensors of one op are on two devices',
     );
-    expect(() => ops.axpby(x.handle, x.handle, 0, 1.5, 1, 0)).toThrow('axpby: an integer was expected');
-    expect(() => ops.axpby(x.handle)).toThrow('axpby: takes 6 arguments, got 1');
-    expect(() => ops.axpby(x.handle, x.handle, 0, -1, 1, 0)).toThrow('axpby: a size is negative');
     x.dispose();
     meta.dispose();
   });
@@ -90,7 +86,7 @@ describe('the arena', () => {
     const x = NativeTensor.inArena(metaOf(defaultDevice()), 'float32', [n]);
     const sum = NativeTensor.inArena(metaOf(defaultDevice()), 'float64', [1]);
     expect(addon.stats(metaOf(defaultDevice())).arenaWorkspace).toBe(0);
-    addon.ops.sum(sum.handle, x.handle, n);
+    addon.ops.sum({ out: sum, x, n });
     // One float64 for each of the three blocks, in steps of 256 bytes.
     expect(addon.stats(metaOf(defaultDevice()))).toMatchObject({
       arenaHighWater: 4 * n + 512,

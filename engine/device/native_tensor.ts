@@ -1,10 +1,7 @@
 import { addon, type DeviceName, isMeta } from './addon.js';
+import type { DType, Tensor } from './ops.js';
 
-/** Storage types of a native tensor. Arithmetic on bfloat16 is float32 inside every op. */
-export type DType = 'float32' | 'bfloat16' | 'int32' | 'float64' | 'uint8';
-
-const CODES: Record<DType, number> = { float32: 0, bfloat16: 1, int32: 2, float64: 3, uint8: 4 };
-export const BYTES: Record<DType, number> = { float32: 4, bfloat16: 2, int32: 4, float64: 8, uint8: 1 };
+export type { DType } from './ops.js';
 
 /** The typed array whose elements are those of a storage type; bfloat16 is seen as float32. */
 const ARRAYS = {
@@ -23,13 +20,14 @@ export function sizeOf(shape: readonly number[]): number {
 }
 
 /**
- * A stretch of one device's memory with a shape and a storage type: what the op table reads and writes.
+ * A stretch of one device's memory with a shape and a storage type: what the op table reads and writes. Arithmetic on
+ * bfloat16 is float32 inside every op.
  *
  * It is not garbage collected: whoever allocates it disposes it, and using it afterwards throws. Memory comes
  * from the heap (weights, optimizer state, what lives long) or from the device's arena (what a step makes and
  * drops). A view shares its parent's memory, which goes when the last of them is disposed.
  */
-export class NativeTensor {
+export class NativeTensor implements Tensor {
   readonly size: number;
 
   private constructor(
@@ -49,7 +47,10 @@ export class NativeTensor {
     columns = 0,
     products = dtype,
   ): NativeTensor {
-    const handle = noted(addon.alloc(device, CODES[dtype], sizeOf(shape), inArena, columns, CODES[products]));
+    const { dtypes } = addon;
+    const handle = noted(
+      addon.alloc(device, dtypes[dtype].code, sizeOf(shape), inArena, columns, dtypes[products].code),
+    );
     return new NativeTensor(handle, device, dtype, shape);
   }
 
@@ -89,7 +90,11 @@ export class NativeTensor {
   }
 
   get bytes(): number {
-    return this.size * BYTES[this.dtype];
+    return this.size * this.elementBytes;
+  }
+
+  get elementBytes(): number {
+    return addon.dtypes[this.dtype].bytes;
   }
 
   /** A new arena tensor on this one's device; with two dimensions, a matrix for products of its type. */
@@ -133,7 +138,7 @@ export class NativeTensor {
       const wide = NativeTensor.onHeap(this.device, 'float32', [values.length]);
       const narrow = this.view([values.length], elementOffset);
       addon.copy(wide.handle, 0, values, true);
-      addon.ops.cast(narrow.handle, wide.handle, values.length);
+      addon.ops.cast({ y: narrow, x: wide, n: values.length });
       narrow.dispose();
       wide.dispose();
     } else {
@@ -145,7 +150,7 @@ export class NativeTensor {
   read(): Float32Array | Int32Array | Float64Array | Uint8Array {
     if (this.dtype === 'bfloat16') {
       const wide = NativeTensor.onHeap(this.device, 'float32', [this.size]);
-      addon.ops.cast(wide.handle, this.handle, this.size);
+      addon.ops.cast({ y: wide, x: this, n: this.size });
       const values = wide.read();
       wide.dispose();
       return values;

@@ -40,7 +40,7 @@ export class KvCache {
     while (this.capacity < this.length) this.capacity *= 2;
     const { device, dtype } = this.buffer;
     const larger = NativeTensor.onHeap(device, dtype, [this.capacity, this.width]);
-    addon.ops.cast(larger.handle, this.buffer.handle, filled * this.width);
+    addon.ops.cast({ y: larger, x: this.buffer, n: filled * this.width });
     this.buffer.dispose();
     this.buffer = larger;
   }

@@ -2,21 +2,30 @@
 //
 //   OP(name, (parameters), contract)
 //
-// The parameters are what JavaScript passes, in this order: In and Out tensors (by handle), i64, f64 and bool.
-// A tensor said to be optional may be left out (handle 0). The contract is checked before the op runs, on every
-// device: NEED a size and a type of each tensor, REQUIRE what else must hold of sizes and types (kernels refuse only
+// The parameters are what JavaScript passes by name: In and Out tensors, sizes (i64), scalars (f64), flags (bool), four
+// sizes or strides (Four), and one of several words (an enum of TSTRAIN_CHOICES). A tensor said to be OPTIONAL may be
+// left out. The contract is checked before the op runs, on every device: NEED a size and a type of each tensor, REQUIRE what else must hold of sizes and types (kernels refuse only
 // what stands in a tensor: ids, offsets), then cost(): the FLOPs (multiply and add count two, as in the literature;
 // elementwise work counts nothing). Sizes in a contract are checked integers (checked.h): none wraps around. No
 // message names the op: the binding puts its name in front.
 //
 // To add an op: one entry here, one file in cpu/ (and later cuda/), one engine/ops/x.ts, one engine/ops/x.cases.ts;
-// a line in the WorkspaceTable of each device that needs workspace for it. The N-API binding, meta and the size checks
-// come from the entry.
+// a line in the WorkspaceTable of each device that needs workspace for it. The N-API binding, its types in TypeScript
+// (engine/device/ops.d.ts), meta and the size checks come from the entry.
 //
 // Words: T tokens, C hidden size, F intermediate size, V vocabulary, H heads, KV key/value heads, D head_dim.
 // "float" means float32 or bfloat16; arithmetic and statistics are float32 in either case.
 #pragma once
+#include <array>
+
 #include "device.h"
+
+// What a parameter can be one of: CHOICE(type, words…) is an enum here and a union of strings in TypeScript.
+#define TSTRAIN_CHOICES(CHOICE)                                                                                    \
+  CHOICE(Binary, add, subtract, multiply, divide, maximum, minimum, squared_difference, equal, not_equal, less,    \
+         less_equal, greater, greater_equal)                                                                       \
+  CHOICE(Unary, negate, abs, square, sqrt, rsqrt, reciprocal, exp, log, sigmoid, tanh)                             \
+  CHOICE(Reduction, sum, mean, max, min)
 
 #define TSTRAIN_OPS(OP)                                                                                            \
   /* C[m,n] = A·B, or C += A·B when accumulate. A is [m,k], or [k,m] when trans_a; B is [k,n], or [n,k] when       \
@@ -117,37 +126,38 @@
   OP(fill, (Out y, i64 n, f64 value), NEED(y, n, castable), cost(0))                                               \
   /* y[i] ~ N(0, std²), a function of (seed, stream, i) alone. */                                                  \
   OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, f64 std), NEED(y, n, f32s), cost(0))                        \
-  /* TF.js's elementwise kernels of two tensors: y, dense [d0, d1, d2, d3], = a ∘ b, each read through strides in  \
-     elements (0 repeats a value). code: 0 a+b, 1 a−b, 2 a·b, 3 a/b, 4 max, 5 min, 6 (a−b)²; with y uint8: 7 =, 8 ≠, \
-     9 <, 10 ≤, 11 >, 12 ≥. */                                                                                     \
-  OP(binary,                                                                                                       \
-     (Out y, In a, In b, i64 code, i64 d0, i64 d1, i64 d2, i64 d3, i64 a0, i64 a1, i64 a2, i64 a3, i64 b0, i64 b1, \
-      i64 b2, i64 b3),                                                                                             \
-     NEED(y, strided_extent(0, d0, d1, d2, d3, d1 * d2 * d3, d2 * d3, d3, 1), f32s | i32s | u8s),                  \
-     NEED(a, strided_extent(0, d0, d1, d2, d3, a0, a1, a2, a3), f32s | i32s),                                      \
-     NEED(b, strided_extent(0, d0, d1, d2, d3, b0, b1, b2, b3), f32s | i32s), SAME_TYPE(a, b),                     \
-     REQUIRE(code <= 12, "no operation " + text(code)),                                                            \
-     REQUIRE(code < 7 ? y.dtype == a.dtype : y.dtype == DType::u8,                                                 \
-             code < 7 ? "y has another type than its operands" : "y of a comparison is uint8"),                    \
-     REQUIRE(code != 3 || a.dtype == DType::f32, "division is for float32"), cost(0))                              \
-  /* And of one: code 0 −x, 1 |x|, 2 x², 3 √x, 4 1/√x, 5 1/x, 6 eˣ, 7 ln x, 8 1/(1+e⁻ˣ), 9 tanh x. */              \
-  OP(unary, (Out y, In x, i64 code, i64 n), NEED(y, n, f32s), NEED(x, n, f32s),                                    \
-     REQUIRE(code <= 9, "no operation " + text(code)), cost(0))                                                    \
-  /* y [outer, inner] of x [outer, n, inner]: code 0 sum, 1 mean, 2 max, 3 min over n. Sums of float32 in float64. */ \
-  OP(reduce_axis, (Out y, In x, i64 code, i64 outer, i64 n, i64 inner),                                            \
+  /* TF.js's elementwise kernels of two tensors: y, dense in `shape`, = a ∘ b, each read through strides in elements \
+     (0 repeats a value). squared_difference is (a−b)². y of a comparison is uint8. */                             \
+  OP(binary, (Out y, In a, In b, Binary op, Four shape, Four a_strides, Four b_strides),                           \
+     NEED(y, elements(shape), f32s | i32s | u8s), NEED(a, strided_extent(0, shape, a_strides), f32s | i32s),       \
+     NEED(b, strided_extent(0, shape, b_strides), f32s | i32s), SAME_TYPE(a, b),                                   \
+     REQUIRE(is_comparison(op) ? y.dtype == DType::u8 : y.dtype == a.dtype,                                        \
+             is_comparison(op) ? "y of a comparison is uint8" : "y has another type than its operands"),           \
+     REQUIRE(op != Binary::divide || a.dtype == DType::f32, "division is for float32"), cost(0))                   \
+  /* And of one: y = −x, |x|, x², √x, 1/√x, 1/x, eˣ, ln x, 1/(1+e⁻ˣ), tanh x. */                                   \
+  OP(unary, (Out y, In x, Unary op, i64 n), NEED(y, n, f32s), NEED(x, n, f32s), cost(0))                           \
+  /* y [outer, inner] of x [outer, n, inner], over n. Sums of float32 in float64. */                               \
+  OP(reduce_axis, (Out y, In x, Reduction op, i64 outer, i64 n, i64 inner),                                        \
      NEED(y, outer * inner, f32s | i32s), NEED(x, outer * n * inner, f32s | i32s), SAME_TYPE(y, x),                \
-     REQUIRE(code <= 3, "no operation " + text(code)),                                                             \
-     REQUIRE(code != 1 || x.dtype == DType::f32, "the mean is for float32"), cost(0))                              \
-  /* y[y_offset + i·ys] = x[x_offset + i·xs] for each index i of [d0, d1, d2, d3]: transposes, slices, concats. */ \
-  OP(copy_strided,                                                                                                 \
-     (Out y, In x, i64 y_offset, i64 x_offset, i64 d0, i64 d1, i64 d2, i64 d3, i64 y0, i64 y1, i64 y2, i64 y3,     \
-      i64 x0, i64 x1, i64 x2, i64 x3),                                                                             \
-     NEED(y, strided_extent(y_offset, d0, d1, d2, d3, y0, y1, y2, y3), numbers),                                   \
-     NEED(x, strided_extent(x_offset, d0, d1, d2, d3, x0, x1, x2, x3), numbers), SAME_TYPE(y, x), cost(0))         \
+     REQUIRE(op != Reduction::mean || x.dtype == DType::f32, "the mean is for float32"), cost(0))                  \
+  /* y[y_offset + i·y_strides] = x[x_offset + i·x_strides] for each index i of `shape`: transposes, slices,        \
+     concats. */                                                                                                   \
+  OP(copy_strided, (Out y, In x, i64 y_offset, i64 x_offset, Four shape, Four y_strides, Four x_strides),          \
+     NEED(y, strided_extent(y_offset, shape, y_strides), numbers),                                                 \
+     NEED(x, strided_extent(x_offset, shape, x_strides), numbers), SAME_TYPE(y, x), cost(0))                       \
   /* Rows of probabilities: exp(x − max) / Σ. */                                                                   \
   OP(softmax, (Out y, In x, i64 rows, i64 dim), NEED(y, rows * dim, f32s), NEED(x, rows * dim, f32s), cost(0))
 
 namespace tstrain {
+
+// The sizes of four axes, or a stride in elements along each.
+using Four = std::array<i64, 4>;
+
+#define TSTRAIN_ENUM(type, ...) enum class type { __VA_ARGS__ };
+TSTRAIN_CHOICES(TSTRAIN_ENUM)
+#undef TSTRAIN_ENUM
+
+inline bool is_comparison(Binary op) { return op >= Binary::equal; }
 
 struct Context {
   void* workspace;  // as many bytes as the device's WorkspaceTable says

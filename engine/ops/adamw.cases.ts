@@ -6,12 +6,12 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
+import { addon } from '../device/addon.js';
 
 const [LR, BETA1, BETA2, EPS] = [1e-2, 0.9, 0.999, 1e-8];
 
@@ -35,7 +35,21 @@ export const cases: OpCases = (device) => {
       const { p, m, v, g } = state(n);
       const [p0, m0, v0, g0] = [p, m, v, g].map(valuesOf);
       const half = empty(device, 'bfloat16', [n]);
-      op('adamw', p, m, v, half, g, n, step, LR, BETA1, BETA2, EPS, decay, scale);
+      addon.ops.adamw({
+        p,
+        m,
+        v,
+        p16: half,
+        g,
+        n,
+        step,
+        lr: LR,
+        beta1: BETA1,
+        beta2: BETA2,
+        eps: EPS,
+        weight_decay: decay,
+        grad_scale: scale,
+      });
       const grad = g0.map((x) => x * scale);
       const m1 = m0.map((x, i) => BETA1 * x + (1 - BETA1) * grad[i]);
       const v1 = v0.map((x, i) => BETA2 * x + (1 - BETA2) * grad[i] ** 2);
@@ -58,22 +72,20 @@ export const cases: OpCases = (device) => {
       // Without the copy, and with other threads: the very same numbers.
       const again = state(n);
       withThreads(3, () =>
-        op(
-          'adamw',
-          again.p,
-          again.m,
-          again.v,
-          undefined,
-          again.g,
+        addon.ops.adamw({
+          p: again.p,
+          m: again.m,
+          v: again.v,
+          g: again.g,
           n,
           step,
-          LR,
-          BETA1,
-          BETA2,
-          EPS,
-          decay,
-          scale,
-        ),
+          lr: LR,
+          beta1: BETA1,
+          beta2: BETA2,
+          eps: EPS,
+          weight_decay: decay,
+          grad_scale: scale,
+        }),
       );
       for (const key of ['m', 'v'] as const) expectSameBytes(again[key], { m, v }[key], key);
       expectSameBytes(again.p, p, 'p without the copy');
@@ -82,10 +94,36 @@ export const cases: OpCases = (device) => {
 
   itRefuses('step 0', device, 'adamw: step counts from 1', (d) => {
     const x = empty(d, 'float32', [1]);
-    op('adamw', x, x, x, undefined, x, 1, 0, LR, BETA1, BETA2, EPS, 0, 1);
+    addon.ops.adamw({
+      p: x,
+      m: x,
+      v: x,
+      g: x,
+      n: 1,
+      step: 0,
+      lr: LR,
+      beta1: BETA1,
+      beta2: BETA2,
+      eps: EPS,
+      weight_decay: 0,
+      grad_scale: 1,
+    });
   });
   itRefuses('parameters in bfloat16', device, 'adamw: p is bfloat16, which it may not be', (d) => {
     const x = empty(d, 'float32', [1]);
-    op('adamw', empty(d, 'bfloat16', [1]), x, x, undefined, x, 1, 1, LR, BETA1, BETA2, EPS, 0, 1);
+    addon.ops.adamw({
+      p: empty(d, 'bfloat16', [1]),
+      m: x,
+      v: x,
+      g: x,
+      n: 1,
+      step: 1,
+      lr: LR,
+      beta1: BETA1,
+      beta2: BETA2,
+      eps: EPS,
+      weight_decay: 0,
+      grad_scale: 1,
+    });
   });
 };

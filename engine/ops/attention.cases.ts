@@ -11,14 +11,13 @@ import {
   maxAbs,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import type { DeviceName } from '../device/addon.js';
+import { addon, type DeviceName } from '../device/addon.js';
 import { attention, attentionBackward, cachedAttention, type Documents, type Heads } from './attention.js';
 
 /** out = softmax(q·kᵀ·scale + mask)·v of one document; `at` finds element i of head h of row t. */
@@ -170,26 +169,25 @@ export const cases: OpCases = (device) => {
       const out = empty(device, type, q.shape);
       const v = cache.view([cache.size - z.kvHeads * z.headDim], z.kvHeads * z.headDim);
       const offsets = [queries, keys].map((n) => documentsOf(device, n).offsets);
-      op(
-        'attention_forward',
+      addon.ops.attention_forward({
         out,
-        undefined,
         q,
-        cache,
+        k: cache,
         v,
-        ...offsets,
-        4,
-        z.heads,
-        z.kvHeads,
-        z.headDim,
-        z.heads * z.headDim,
-        2 * z.kvHeads * z.headDim,
-        all(queries),
-        65,
-        130,
-        1,
-        z.headDim ** -0.5,
-      );
+        q_offsets: offsets[0],
+        k_offsets: offsets[1],
+        documents: 4,
+        heads: z.heads,
+        kv_heads: z.kvHeads,
+        head_dim: z.headDim,
+        q_stride: z.heads * z.headDim,
+        kv_stride: 2 * z.kvHeads * z.headDim,
+        tokens: all(queries),
+        max_q: 65,
+        max_k: 130,
+        pairs: 1,
+        scale: z.headDim ** -0.5,
+      });
       expectClose(valuesOf(out), expected, tolerance(type, fcache));
       v.dispose();
 
@@ -304,27 +302,25 @@ export const cases: OpCases = (device) => {
 
   const cached = (d: DeviceName, { keys = 3, kRows = 3, vRows = 3, kvStride = 4 }) => {
     const [q, k, v] = [1, kRows, vRows].map((rows) => empty(d, 'float32', [rows * 4]));
-    const offsets = [tensor(d, 'int32', [0, 1]), tensor(d, 'int32', [0, keys])];
-    op(
-      'attention_forward',
-      empty(d, 'float32', [4]),
-      undefined,
+    addon.ops.attention_forward({
+      out: empty(d, 'float32', [4]),
       q,
       k,
       v,
-      ...offsets,
-      1,
-      1,
-      1,
-      4,
-      4,
-      kvStride,
-      1,
-      1,
-      3,
-      3,
-      0.5,
-    );
+      q_offsets: tensor(d, 'int32', [0, 1]),
+      k_offsets: tensor(d, 'int32', [0, keys]),
+      documents: 1,
+      heads: 1,
+      kv_heads: 1,
+      head_dim: 4,
+      q_stride: 4,
+      kv_stride: kvStride,
+      tokens: 1,
+      max_q: 1,
+      max_k: 3,
+      pairs: 3,
+      scale: 0.5,
+    });
   };
   itRefuses(
     'a cache that is too short',
@@ -357,26 +353,24 @@ export const cases: OpCases = (device) => {
     const x = empty(d, 'float32', [16]);
     const offsets = tensor(d, 'int32', [0, 1]);
     const huge = 2 ** 32;
-    op(
-      'attention_forward',
-      x,
-      undefined,
-      x,
-      x,
-      x,
-      offsets,
-      offsets,
-      1,
-      huge,
-      huge,
-      huge,
-      huge,
-      huge,
-      huge,
-      1,
-      1,
-      1,
-      1,
-    );
+    addon.ops.attention_forward({
+      out: x,
+      q: x,
+      k: x,
+      v: x,
+      q_offsets: offsets,
+      k_offsets: offsets,
+      documents: 1,
+      heads: huge,
+      kv_heads: huge,
+      head_dim: huge,
+      q_stride: huge,
+      kv_stride: huge,
+      tokens: huge,
+      max_q: 1,
+      max_k: 1,
+      pairs: 1,
+      scale: 1,
+    });
   });
 };

@@ -59,26 +59,26 @@ export function attention(
   const v = qkv.view([qkv.size - (heads + kvHeads) * headDim], (heads + kvHeads) * headDim);
   const out = qkv.like([tokens, heads * headDim]);
   const lse = qkv.like([heads, tokens], 'float32');
-  addon.ops.attention_forward(
-    out.handle,
-    lse.handle,
-    qkv.handle,
-    k.handle,
-    v.handle,
-    documents.offsets.handle,
-    documents.offsets.handle,
-    documents.count,
+  addon.ops.attention_forward({
+    out,
+    lse,
+    q: qkv,
+    k,
+    v,
+    q_offsets: documents.offsets,
+    k_offsets: documents.offsets,
+    documents: documents.count,
     heads,
-    kvHeads,
-    headDim,
-    stride,
-    stride,
+    kv_heads: kvHeads,
+    head_dim: headDim,
+    q_stride: stride,
+    kv_stride: stride,
     tokens,
-    documents.longest,
-    documents.longest,
-    documents.pairs,
-    headDim ** -0.5,
-  );
+    max_q: documents.longest,
+    max_k: documents.longest,
+    pairs: documents.pairs,
+    scale: headDim ** -0.5,
+  });
   k.dispose();
   v.dispose();
   return { out, lse };
@@ -92,22 +92,22 @@ export function attentionBackward(
   { heads, kvHeads, headDim }: Heads,
 ): NativeTensor {
   const dqkv = qkv.like();
-  addon.ops.attention_backward(
-    dqkv.handle,
-    dout.handle,
-    out.handle,
-    lse.handle,
-    qkv.handle,
-    documents.offsets.handle,
-    documents.count,
+  addon.ops.attention_backward({
+    dqkv,
+    dout,
+    out,
+    lse,
+    qkv,
+    offsets: documents.offsets,
+    documents: documents.count,
     heads,
-    kvHeads,
-    headDim,
-    qkv.shape[0],
-    documents.longest,
-    documents.pairs,
-    headDim ** -0.5,
-  );
+    kv_heads: kvHeads,
+    head_dim: headDim,
+    tokens: qkv.shape[0],
+    max_tokens: documents.longest,
+    pairs: documents.pairs,
+    scale: headDim ** -0.5,
+  });
   return dqkv;
 }
 
@@ -125,26 +125,25 @@ export function cachedAttention(
   const keys = cache.shape[0];
   const v = cache.view([cache.size - kvHeads * headDim], kvHeads * headDim);
   const out = q.like();
-  addon.ops.attention_forward(
-    out.handle,
-    0,
-    q.handle,
-    cache.handle,
-    v.handle,
-    offsets.queries.handle,
-    offsets.keys.handle,
-    1,
+  addon.ops.attention_forward({
+    out,
+    q,
+    k: cache,
+    v,
+    q_offsets: offsets.queries,
+    k_offsets: offsets.keys,
+    documents: 1,
     heads,
-    kvHeads,
-    headDim,
-    heads * headDim,
-    2 * kvHeads * headDim,
-    queries,
-    queries,
-    keys,
-    (queries * (2 * keys - queries + 1)) / 2,
-    headDim ** -0.5,
-  );
+    kv_heads: kvHeads,
+    head_dim: headDim,
+    q_stride: heads * headDim,
+    kv_stride: 2 * kvHeads * headDim,
+    tokens: queries,
+    max_q: queries,
+    max_k: keys,
+    pairs: (queries * (2 * keys - queries + 1)) / 2,
+    scale: headDim ** -0.5,
+  });
   v.dispose();
   return out;
 }

@@ -10,7 +10,6 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
@@ -18,7 +17,7 @@ import {
   withThreads,
 } from '../../tests/op_cases.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
-import { metaOf } from '../device/addon.js';
+import { addon, metaOf } from '../device/addon.js';
 
 // Over 16384 elements the work is shared out among threads; sums are cut every 4096.
 const SIZES = [1, 3, 17, 65, 4095, 4096, 4097, 20001];
@@ -36,23 +35,23 @@ export const cases: OpCases = (device) => {
           // a and b are rounded to float32 first; the products may cancel.
           const rounded = { relative: ROUNDING[result], absolute: 1e-6 };
           const y = empty(device, result, [n]);
-          op('axpby', y, x, z, n, a, b);
+          addon.ops.axpby({ y, x, z, n, a, b });
           const expected = fx.map((v, i) => a * v + b * fz[i]);
           expectClose(valuesOf(y), expected, rounded);
-          op('axpby', y, x, undefined, n, a, b);
+          addon.ops.axpby({ y, x, n, a, b });
           expectClose(
             valuesOf(y),
             fx.map((v) => a * v),
             rounded,
           );
           if (other === result) {
-            op('axpby', z, x, z, n, a, b);
+            addon.ops.axpby({ y: z, x, z, n, a, b });
             expectClose(valuesOf(z), expected, rounded, 'over z');
             z.copyRaw(bytesOf(tensor(device, other, fz)), 0, 'toDevice');
           }
         }
       }
-      op('axpby', x, x, x, n, 0.5, 0.25);
+      addon.ops.axpby({ y: x, x, z: x, n, a: 0.5, b: 0.25 });
       expect([...valuesOf(x)]).toEqual([
         ...valuesOf(
           tensor(
@@ -70,18 +69,18 @@ export const cases: OpCases = (device) => {
       const values = Array.from({ length: n }, () => random.below(255) - 127);
       const x = tensor(device, type, values);
       const out = empty(device, 'float64', [1]);
-      op('sum', out, x, n);
+      addon.ops.sum({ out, x, n });
       expect(valuesOf(out)[0]).toBe(values.reduce((sum, v) => sum + v, 0));
-      op('sum_squares', out, x, n);
+      addon.ops.sum_squares({ out, x, n });
       expect(valuesOf(out)[0]).toBe(values.reduce((sum, v) => sum + v * v, 0));
     });
 
     it('sums do not depend on the number of threads', () => {
       const x = normal(device, type, new Random(1), [100003]);
-      for (const name of ['sum', 'sum_squares']) {
+      for (const name of ['sum', 'sum_squares'] as const) {
         const [one, two, three] = [1, 2, 3].map((threads) => {
           const out = empty(device, 'float64', [1]);
-          withThreads(threads, () => op(name, out, x, x.size));
+          withThreads(threads, () => addon.ops[name]({ out, x, n: x.size }));
           return out;
         });
         expectSameBytes(two, one, name);
@@ -96,11 +95,11 @@ export const cases: OpCases = (device) => {
 
   it('the sum of nothing is 0, of a NaN is a NaN, and of large squares does not overflow', () => {
     const out = empty(device, 'float64', [1]);
-    op('sum', out, empty(device, 'float32', [0]), 0);
+    addon.ops.sum({ out, x: empty(device, 'float32', [0]), n: 0 });
     expect(valuesOf(out)[0]).toBe(0);
-    op('sum_squares', out, tensor(device, 'float32', [1, Number.NaN, 1]), 3);
+    addon.ops.sum_squares({ out, x: tensor(device, 'float32', [1, Number.NaN, 1]), n: 3 });
     expect(valuesOf(out)[0]).toBeNaN();
-    op('sum_squares', out, tensor(device, 'float32', [2 ** 100, 2 ** 100]), 2);
+    addon.ops.sum_squares({ out, x: tensor(device, 'float32', [2 ** 100, 2 ** 100]), n: 2 });
     expect(valuesOf(out)[0]).toBe(2 ** 201);
   });
 
@@ -126,11 +125,11 @@ export const cases: OpCases = (device) => {
         Array.from({ length: n }, (_, i) => special[i] ?? random.normal() * 10 ** (random.below(60) - 30)),
       );
       const half = empty(device, 'bfloat16', [n]);
-      op('cast', half, x, n);
+      addon.ops.cast({ y: half, x, n });
       const bits = new Uint16Array(bytesOf(half).buffer);
       expect([...bits]).toEqual([...valuesOf(x)].map(bfloat16Bits));
       const back = empty(device, 'float32', [n]);
-      op('cast', back, half, n);
+      addon.ops.cast({ y: back, x: half, n });
       expect([...valuesOf(back)]).toEqual([...valuesOf(half)]);
     });
 
@@ -140,7 +139,7 @@ export const cases: OpCases = (device) => {
       );
       const x = tensor(device, 'float32', file.get('f32')!.data);
       const half = empty(device, 'bfloat16', [x.size]);
-      op('cast', half, x, x.size);
+      addon.ops.cast({ y: half, x, n: x.size });
       expect([...valuesOf(half)]).toEqual([...file.get('bf16')!.data]);
     });
 
@@ -149,10 +148,10 @@ export const cases: OpCases = (device) => {
       const half = empty(device, 'bfloat16', [65536]);
       half.copyRaw(new Uint8Array(bits.buffer), 0, 'toDevice');
       const wide = empty(device, 'float32', [65536]);
-      op('cast', wide, half, 65536);
+      addon.ops.cast({ y: wide, x: half, n: 65536 });
       expect([...valuesOf(wide)]).toEqual([...valuesOf(half)]);
       const back = empty(device, 'bfloat16', [65536]);
-      op('cast', back, wide, 65536);
+      addon.ops.cast({ y: back, x: wide, n: 65536 });
       // A signalling NaN comes back quiet.
       const notANumber = (b: number) => (b & 0x7fff) > 0x7f80;
       expect([...new Uint16Array(bytesOf(back).buffer)]).toEqual(
@@ -166,10 +165,10 @@ export const cases: OpCases = (device) => {
       const x = tensor(device, 'int32', values);
       for (const type of FLOATS) {
         const y = empty(device, type, [n]);
-        op('cast', y, x, n);
+        addon.ops.cast({ y, x, n });
         expect([...valuesOf(y)]).toEqual([...valuesOf(tensor(device, type, values))]);
         const same = empty(device, type, [n]);
-        op('cast', same, y, n);
+        addon.ops.cast({ y: same, x: y, n });
         expectSameBytes(same, y, type);
         // Towards zero.
         const halves = tensor(
@@ -178,11 +177,11 @@ export const cases: OpCases = (device) => {
           values.map((v) => (v % 128) + 0.5),
         );
         const whole = empty(device, 'int32', [n]);
-        op('cast', whole, halves, n);
+        addon.ops.cast({ y: whole, x: halves, n });
         expect([...valuesOf(whole)]).toEqual(values.map((v) => Math.trunc((v % 128) + 0.5) + 0));
       }
       const same = empty(device, 'int32', [n]);
-      op('cast', same, x, n);
+      addon.ops.cast({ y: same, x, n });
       expectSameBytes(same, x, 'int32');
       const bytes = tensor(
         device,
@@ -190,7 +189,7 @@ export const cases: OpCases = (device) => {
         values.map((v) => v & 1),
       );
       const copied = empty(device, 'uint8', [n]);
-      op('cast', copied, bytes, n);
+      addon.ops.cast({ y: copied, x: bytes, n });
       expectSameBytes(copied, bytes, 'uint8');
     });
   });
@@ -199,14 +198,14 @@ export const cases: OpCases = (device) => {
     for (const value of [0, -1.5, 3]) {
       for (const type of FLOATS) {
         const y = empty(device, type, [n]);
-        op('fill', y, n, value);
+        addon.ops.fill({ y, n, value });
         expect(
           valuesOf(y).every((v) => v === value),
           `${value} ${type}`,
         ).toBe(true);
       }
       const y = empty(device, 'int32', [n]);
-      op('fill', y, n, Math.trunc(value) + 2 ** 24);
+      addon.ops.fill({ y, n, value: Math.trunc(value) + 2 ** 24 });
       expect(
         valuesOf(y).every((v) => v === Math.trunc(value) + 2 ** 24),
         `${value} int32`,
@@ -217,7 +216,7 @@ export const cases: OpCases = (device) => {
   describe('normal numbers', () => {
     const fill = (n: number, seed: number, stream: number, std: number) => {
       const y = empty(device, 'float32', [n]);
-      op('fill_normal', y, n, seed, stream, std);
+      addon.ops.fill_normal({ y, n, seed, stream, std });
       return y;
     };
 
@@ -273,31 +272,35 @@ export const cases: OpCases = (device) => {
 
   itRefuses('a short operand', device, 'axpby: z has 1 elements, needs 2', (d) => {
     const x = empty(d, 'float32', [2]);
-    op('axpby', x, x, empty(d, 'float32', [1]), 2, 1, 1);
+    addon.ops.axpby({ y: x, x, z: empty(d, 'float32', [1]), n: 2, a: 1, b: 1 });
   });
   itRefuses('a sum in another type than float64', device, 'sum: out is float32, which it may not be', (d) => {
     const x = empty(d, 'float32', [2]);
-    op('sum', x, x, 2);
+    addon.ops.sum({ out: x, x, n: 2 });
   });
   itRefuses('a cast of float64', device, 'cast: x is float64, which it may not be', (d) =>
-    op('cast', empty(d, 'float32', [2]), empty(d, 'float64', [2]), 2),
+    addon.ops.cast({ y: empty(d, 'float32', [2]), x: empty(d, 'float64', [2]), n: 2 }),
   );
-  itRefuses('a negative size', device, 'fill: a size is negative: -1', (d) =>
-    op('fill', empty(d, 'float32', [2]), -1, 0),
+  itRefuses('a negative size', device, 'fill: n: a size is negative: -1', (d) =>
+    addon.ops.fill({ y: empty(d, 'float32', [2]), n: -1, value: 0 }),
   );
-  itRefuses('a size that is not whole', device, 'fill: an integer was expected, not 1.5', (d) =>
-    op('fill', empty(d, 'float32', [2]), 1.5, 0),
+  itRefuses('a size that is not whole', device, 'fill: n: an integer was expected, not 1.5', (d) =>
+    addon.ops.fill({ y: empty(d, 'float32', [2]), n: 1.5, value: 0 }),
   );
-  itRefuses('a tensor that was released', device, 'fill: the buffer was released, or never existed', (d) => {
-    const view = empty(d, 'float32', [2]).view([2]);
-    view.dispose();
-    op('fill', view, 2, 0);
-  });
-  it('refuses tensors of two devices, and calls with too few arguments', () => {
+  itRefuses(
+    'a tensor that was released',
+    device,
+    'fill: y: the buffer was released, or never existed',
+    (d) => {
+      const view = empty(d, 'float32', [2]).view([2]);
+      view.dispose();
+      addon.ops.fill({ y: view, n: 2, value: 0 });
+    },
+  );
+  it('refuses tensors of two devices', () => {
     const [here, there] = [empty(device, 'float32', [1]), empty(metaOf(device), 'float32', [1])];
-    expect(() => op('cast', here, there, 1)).toThrow(
-      `cast: tensors of one op are on two devices: ${device} and ${metaOf(device)}`,
+    expect(() => addon.ops.cast({ y: here, x: there, n: 1 })).toThrow(
+      `cast: x: tensors of one op are on two devices: ${device} and ${metaOf(device)}`,
     );
-    expect(() => op('cast', here, here)).toThrow('cast: takes 3 arguments, got 2');
   });
 };

@@ -8,13 +8,13 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
+import { addon } from '../device/addon.js';
 import { gatherRows, scatterAddRows } from './embedding.js';
 
 export const cases: OpCases = (device) => {
@@ -111,7 +111,14 @@ export const cases: OpCases = (device) => {
     gatherRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2]));
   });
   itRefuses('a result of another type', device, 'gather_rows: y and table must have one type', (d) =>
-    op('gather_rows', empty(d, 'float32', [3]), empty(d, 'bfloat16', [3]), empty(d, 'int32', [1]), 1, 3, 1),
+    addon.ops.gather_rows({
+      y: empty(d, 'float32', [3]),
+      table: empty(d, 'bfloat16', [3]),
+      ids: empty(d, 'int32', [1]),
+      rows: 1,
+      dim: 3,
+      table_rows: 1,
+    }),
   );
   itRefuses(
     'sizes that wrap around',
@@ -119,7 +126,14 @@ export const cases: OpCases = (device) => {
     'gather_rows: the sizes are too large: 4294967296 × 4294967296',
     (d) => {
       const y = empty(d, 'float32', [16]);
-      op('gather_rows', y, y, empty(d, 'int32', [16]), 2 ** 32, 2 ** 32, 1);
+      addon.ops.gather_rows({
+        y,
+        table: y,
+        ids: empty(d, 'int32', [16]),
+        rows: 2 ** 32,
+        dim: 2 ** 32,
+        table_rows: 1,
+      });
     },
   );
 };

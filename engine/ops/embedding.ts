@@ -5,7 +5,7 @@ import type { NativeTensor } from '../device/native_tensor.js';
 export function gatherRows(table: NativeTensor, ids: NativeTensor): NativeTensor {
   const [rows, dim] = rowsOf('gatherRows', table);
   const y = table.like([ids.size, dim]);
-  addon.ops.gather_rows(y.handle, table.handle, ids.handle, ids.size, dim, rows);
+  addon.ops.gather_rows({ y, table, ids, rows: ids.size, dim, table_rows: rows });
   return y;
 }
 
@@ -14,7 +14,7 @@ export function scatterAddRows(table: NativeTensor, dy: NativeTensor, ids: Nativ
   const [rows, dim] = rowsOf('scatterAddRows', table);
   if (dy.size !== ids.size * dim)
     throw new Error(`scatterAddRows: dy [${dy.shape}] has no row of ${dim} for each of ${ids.size} ids`);
-  addon.ops.scatter_add_rows(table.handle, dy.handle, ids.handle, ids.size, dim, rows);
+  addon.ops.scatter_add_rows({ table, dy, ids, rows: ids.size, dim, table_rows: rows });
 }
 
 function rowsOf(op: string, table: NativeTensor): readonly number[] {

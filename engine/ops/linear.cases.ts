@@ -9,12 +9,12 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
 } from '../../tests/op_cases.js';
+import { addon } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { linear, linearBackwardInput, linearBackwardWeight } from './linear.js';
 
@@ -72,7 +72,7 @@ export const cases: OpCases = (device) => {
           const tb = tensor(device, type.ab, transB ? transposed(b, k, n) : b);
           for (const accumulate of large ? [true] : BOTH) {
             const c = accumulate ? tensor(device, type.c, before) : empty(device, type.c, [m, n]);
-            op('gemm', c, ta, tb, m, n, k, transA, transB, accumulate);
+            addon.ops.gemm({ c, a: ta, b: tb, m, n, k, trans_a: transA, trans_b: transB, accumulate });
             // k roundings in float32 of sums of the size √k, which mostly cancel, and one of the result.
             const tolerance = { relative: ROUNDING[type.c], absolute: 4 * (k + 4) * ROUNDING.float32 };
             expectClose(valuesOf(c), accumulate ? added : expected, tolerance, `${type.ab}→${type.c}`);
@@ -85,11 +85,41 @@ export const cases: OpCases = (device) => {
     for (const type of TYPES) {
       const none = empty(device, type.ab, [0]);
       const c = tensor(device, type.c, [1, 2, 3, 4, 5, 6]);
-      op('gemm', c, none, none, 2, 3, 0, false, true, true);
+      addon.ops.gemm({
+        c,
+        a: none,
+        b: none,
+        m: 2,
+        n: 3,
+        k: 0,
+        trans_a: false,
+        trans_b: true,
+        accumulate: true,
+      });
       expect([...valuesOf(c)]).toEqual([1, 2, 3, 4, 5, 6]);
-      op('gemm', c, none, none, 2, 3, 0, false, true, false);
+      addon.ops.gemm({
+        c,
+        a: none,
+        b: none,
+        m: 2,
+        n: 3,
+        k: 0,
+        trans_a: false,
+        trans_b: true,
+        accumulate: false,
+      });
       expect([...valuesOf(c)]).toEqual([0, 0, 0, 0, 0, 0]);
-      op('gemm', none, none, tensor(device, type.ab, [1, 2]), 0, 1, 2, false, true, false);
+      addon.ops.gemm({
+        c: none,
+        a: none,
+        b: tensor(device, type.ab, [1, 2]),
+        m: 0,
+        n: 1,
+        k: 2,
+        trans_a: false,
+        trans_b: true,
+        accumulate: false,
+      });
     }
   });
 
@@ -97,7 +127,17 @@ export const cases: OpCases = (device) => {
     for (const { ab, c: ct } of TYPES) {
       const c = empty(device, ct, [2, 2]);
       const a = tensor(device, ab, [1, Number.NaN, 1, 1]);
-      op('gemm', c, a, tensor(device, ab, [1, 0, 0, Infinity]), 2, 2, 2, false, false, false);
+      addon.ops.gemm({
+        c,
+        a,
+        b: tensor(device, ab, [1, 0, 0, Infinity]),
+        m: 2,
+        n: 2,
+        k: 2,
+        trans_a: false,
+        trans_b: false,
+        accumulate: false,
+      });
       expect([...valuesOf(c)].map((x) => Number.isFinite(x))).toEqual([false, false, true, false]);
     }
   });
@@ -145,13 +185,13 @@ export const cases: OpCases = (device) => {
     const [inner, out, half] = [48, 80, rows >> 1];
     // What an earlier tensor left in the arena must not matter, least of all where rows are summed over.
     const earlier = NativeTensor.matrix(device, 'float32', [4 * rows + 256, inner + out]);
-    op('fill', earlier, earlier.size, Number.NaN);
+    addon.ops.fill({ y: earlier, n: earlier.size, value: Number.NaN });
     earlier.dispose();
     const w = normal(device, 'bfloat16', random, [out, inner]);
     const [x, dy] = [inner, out].map((columns) => normal(device, 'bfloat16', random, [rows, columns]));
     const roomy = [x, dy].map((t) => {
       const copy = t.like();
-      op('cast', copy, t, t.size);
+      addon.ops.cast({ y: copy, x: t, n: t.size });
       return copy;
     });
 
@@ -179,53 +219,47 @@ export const cases: OpCases = (device) => {
   });
 
   itRefuses('a matrix that is too small', device, 'gemm: a has 5 elements, needs 6', (d) =>
-    op(
-      'gemm',
-      empty(d, 'float32', [4]),
-      empty(d, 'float32', [5]),
-      empty(d, 'float32', [6]),
-      2,
-      2,
-      3,
-      false,
-      false,
-      false,
-    ),
+    addon.ops.gemm({
+      c: empty(d, 'float32', [4]),
+      a: empty(d, 'float32', [5]),
+      b: empty(d, 'float32', [6]),
+      m: 2,
+      n: 2,
+      k: 3,
+      trans_a: false,
+      trans_b: false,
+      accumulate: false,
+    }),
   );
   itRefuses(
     'operands of two types',
     device,
     'gemm: a and b must have one type, not float32 and bfloat16',
     (d) =>
-      op(
-        'gemm',
-        empty(d, 'float32', [1]),
-        empty(d, 'float32', [1]),
-        empty(d, 'bfloat16', [1]),
-        1,
-        1,
-        1,
-        false,
-        false,
-        false,
-      ),
+      addon.ops.gemm({
+        c: empty(d, 'float32', [1]),
+        a: empty(d, 'float32', [1]),
+        b: empty(d, 'bfloat16', [1]),
+        m: 1,
+        n: 1,
+        k: 1,
+        trans_a: false,
+        trans_b: false,
+        accumulate: false,
+      }),
   );
   itRefuses('a type it does not multiply', device, 'gemm: a is int32, which it may not be', (d) =>
-    op(
-      'gemm',
-      empty(d, 'float32', [1]),
-      empty(d, 'int32', [1]),
-      empty(d, 'int32', [1]),
-      1,
-      1,
-      1,
-      false,
-      false,
-      false,
-    ),
-  );
-  itRefuses('a missing matrix', device, 'gemm: b is missing', (d) =>
-    op('gemm', empty(d, 'float32', [1]), empty(d, 'float32', [1]), undefined, 1, 1, 1, false, false, false),
+    addon.ops.gemm({
+      c: empty(d, 'float32', [1]),
+      a: empty(d, 'int32', [1]),
+      b: empty(d, 'int32', [1]),
+      m: 1,
+      n: 1,
+      k: 1,
+      trans_a: false,
+      trans_b: false,
+      accumulate: false,
+    }),
   );
   itRefuses(
     'a bfloat16 result of float32 operands',
@@ -233,7 +267,17 @@ export const cases: OpCases = (device) => {
     'gemm: float32 operands need a float32 result',
     (d) => {
       const a = empty(d, 'float32', [4]);
-      op('gemm', empty(d, 'bfloat16', [4]), a, a, 2, 2, 2, false, false, false);
+      addon.ops.gemm({
+        c: empty(d, 'bfloat16', [4]),
+        a,
+        b: a,
+        m: 2,
+        n: 2,
+        k: 2,
+        trans_a: false,
+        trans_b: false,
+        accumulate: false,
+      });
     },
   );
   itRefuses(
@@ -242,7 +286,17 @@ export const cases: OpCases = (device) => {
     'gemm: the sizes are too large: 4294967296 × 4294967296',
     (d) => {
       const a = empty(d, 'float32', [16]);
-      op('gemm', a, a, a, 2 ** 32, 2 ** 32, 2 ** 32, false, false, false);
+      addon.ops.gemm({
+        c: a,
+        a,
+        b: a,
+        m: 2 ** 32,
+        n: 2 ** 32,
+        k: 2 ** 32,
+        trans_a: false,
+        trans_b: false,
+        accumulate: false,
+      });
     },
   );
 };

@@ -7,7 +7,7 @@ import type { NativeTensor } from '../device/native_tensor.js';
 export function linear(x: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
   const [rows, n, k] = sizes('linear', x, w, 1);
   const y = into ?? x.like([rows, n]);
-  addon.ops.gemm(y.handle, x.handle, w.handle, rows, n, k, false, true, false);
+  addon.ops.gemm({ c: y, a: x, b: w, m: rows, n, k, trans_a: false, trans_b: true, accumulate: false });
   return y;
 }
 
@@ -15,7 +15,7 @@ export function linear(x: NativeTensor, w: NativeTensor, into?: NativeTensor): N
 export function linearBackwardInput(dy: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
   const [rows, n, k] = sizes('linearBackwardInput', dy, w, 0);
   const dx = into ?? dy.like([rows, n]);
-  addon.ops.gemm(dx.handle, dy.handle, w.handle, rows, n, k, false, false, false);
+  addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: false });
   return dx;
 }
 
@@ -25,7 +25,17 @@ export function linearBackwardWeight(dw: NativeTensor, dy: NativeTensor, x: Nati
   const [out, inner] = dw.shape;
   if (dy.shape[0] !== rows || dy.shape[1] !== out || x.shape[1] !== inner)
     throw new Error(`linearBackwardWeight: dy [${dy.shape}], x [${x.shape}] and dw [${dw.shape}] do not fit`);
-  addon.ops.gemm(dw.handle, dy.handle, x.handle, out, inner, rows, true, false, true);
+  addon.ops.gemm({
+    c: dw,
+    a: dy,
+    b: x,
+    m: out,
+    n: inner,
+    k: rows,
+    trans_a: true,
+    trans_b: false,
+    accumulate: true,
+  });
 }
 
 /** [rows, columns of the result, length of the sum] for x [rows, k] and w, whose axis `axis` is summed. */

@@ -9,14 +9,13 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import type { DeviceName } from '../device/addon.js';
+import { addon, type DeviceName } from '../device/addon.js';
 import { chunkRows, linearCrossEntropy, linearCrossEntropyWithGradient } from './linear_cross_entropy.js';
 
 /** Loss and log-sum-exp of each row of logits; a target of −100 has no loss. */
@@ -65,7 +64,7 @@ export const cases: OpCases = (device) => {
       const lse = empty(device, 'float32', [rows]);
       const ids = tensor(device, 'int32', targets);
 
-      op('cross_entropy', loss, lse, undefined, logits, ids, undefined, rows, vocab);
+      addon.ops.cross_entropy({ loss, lse, logits, targets: ids, rows, vocab });
       const expected = reference(x, targets);
       // Exponentials and their sum in float32, whose logarithm is added to the largest logit (below 16).
       expectClose(valuesOf(lse), expected.lse, { absolute: 4e-6 }, 'lse');
@@ -74,7 +73,7 @@ export const cases: OpCases = (device) => {
       // The gradient in either type; a probability is an exponential over a sum of up to 32,003.
       for (const gradientType of FLOATS) {
         const dlogits = empty(device, gradientType, [rows, vocab]);
-        op('cross_entropy', loss, undefined, dlogits, logits, ids, weights, rows, vocab);
+        addon.ops.cross_entropy({ loss, dlogits, logits, targets: ids, weights, rows, vocab });
         expectClose(valuesOf(loss), expected.loss, { absolute: 4e-6 }, 'loss with gradient');
         const gradient = x.map((logit, at) => {
           const r = Math.floor(at / vocab);
@@ -92,14 +91,23 @@ export const cases: OpCases = (device) => {
         // Over the logits themselves, when the type is theirs.
         if (gradientType === type) {
           const inPlace = tensor(device, type, x, [rows, vocab]);
-          op('cross_entropy', loss, lse, inPlace, inPlace, ids, weights, rows, vocab);
+          addon.ops.cross_entropy({
+            loss,
+            lse,
+            dlogits: inPlace,
+            logits: inPlace,
+            targets: ids,
+            weights,
+            rows,
+            vocab,
+          });
           expectSameBytes(inPlace, dlogits, 'in place');
         }
       }
       // Without weights each row weighs 1.
       const [one, given] = [undefined, tensor(device, 'float32', new Float32Array(rows).fill(1))].map((w) => {
         const dlogits = empty(device, type, [rows, vocab]);
-        op('cross_entropy', loss, undefined, dlogits, logits, ids, w, rows, vocab);
+        addon.ops.cross_entropy({ loss, dlogits, logits, targets: ids, weights: w, rows, vocab });
         return dlogits;
       });
       expectSameBytes(one, given, 'weights of 1');
@@ -109,7 +117,15 @@ export const cases: OpCases = (device) => {
       const logits = tensor(device, type, [1e4, -1e4, 1e4, -1e4, -1e4, -1e4], [2, 3]);
       const [loss, lse] = [empty(device, 'float32', [2]), empty(device, 'float32', [2])];
       const dlogits = empty(device, 'float32', [2, 3]);
-      op('cross_entropy', loss, lse, dlogits, logits, tensor(device, 'int32', [1, 0]), undefined, 2, 3);
+      addon.ops.cross_entropy({
+        loss,
+        lse,
+        dlogits,
+        logits,
+        targets: tensor(device, 'int32', [1, 0]),
+        rows: 2,
+        vocab: 3,
+      });
       const expected = reference(valuesOf(logits), [1, 0]);
       // 1e4 in float32 is right to 5e-4.
       expectClose(valuesOf(lse), expected.lse, { absolute: 1e-3 });
@@ -124,7 +140,7 @@ export const cases: OpCases = (device) => {
         withThreads(threads, () => {
           const loss = empty(device, 'float32', [40]);
           const dlogits = empty(device, type, [40, 500]);
-          op('cross_entropy', loss, undefined, dlogits, logits, ids, undefined, 40, 500);
+          addon.ops.cross_entropy({ loss, dlogits, logits, targets: ids, rows: 40, vocab: 500 });
           return { loss, dlogits };
         }),
       );
@@ -143,17 +159,14 @@ export const cases: OpCases = (device) => {
     );
     const dlogits = empty(device, 'float32', [rows, 2]);
     const loss = empty(device, 'float32', [rows]);
-    op(
-      'cross_entropy',
+    addon.ops.cross_entropy({
       loss,
-      undefined,
       dlogits,
       logits,
-      tensor(device, 'int32', new Int32Array(rows)),
-      undefined,
+      targets: tensor(device, 'int32', new Int32Array(rows)),
       rows,
-      2,
-    );
+      vocab: 2,
+    });
     const x = valuesOf(logits);
     const second = (_: unknown, r: number) => 1 / (1 + Math.exp(-x[2 * r + 1]));
     const actual = valuesOf(dlogits);
@@ -169,17 +182,14 @@ export const cases: OpCases = (device) => {
     const dlogits = empty(device, 'float32', [3, 2]);
     const loss = empty(device, 'float32', [3]);
     const logits = tensor(device, 'float32', [0, -88, 0, -Infinity, Number.NaN, 0]);
-    op(
-      'cross_entropy',
+    addon.ops.cross_entropy({
       loss,
-      undefined,
       dlogits,
       logits,
-      tensor(device, 'int32', [0, 0, 1]),
-      undefined,
-      3,
-      2,
-    );
+      targets: tensor(device, 'int32', [0, 0, 1]),
+      rows: 3,
+      vocab: 2,
+    });
     expect([...valuesOf(loss)]).toEqual([0, 0, Number.NaN]);
     expect([...valuesOf(dlogits)]).toEqual([0, 0, 0, 0, Number.NaN, Number.NaN]);
   });
@@ -258,17 +268,13 @@ export const cases: OpCases = (device) => {
 
   const call = (d: DeviceName, target: number) => {
     const logits = empty(d, 'float32', [2, 3]);
-    op(
-      'cross_entropy',
-      empty(d, 'float32', [2]),
-      undefined,
-      undefined,
+    addon.ops.cross_entropy({
+      loss: empty(d, 'float32', [2]),
       logits,
-      tensor(d, 'int32', [0, target]),
-      undefined,
-      2,
-      3,
-    );
+      targets: tensor(d, 'int32', [0, target]),
+      rows: 2,
+      vocab: 3,
+    });
   };
   const expected = 'expected 0…2 or -100';
   itRefuses(
@@ -285,7 +291,14 @@ export const cases: OpCases = (device) => {
   });
   itRefuses('few weights', device, 'cross_entropy: weights has 1 elements, needs 2', (d) => {
     const [logits, loss, one] = [4, 2, 1].map((n) => empty(d, 'float32', [n]));
-    op('cross_entropy', loss, undefined, undefined, logits, empty(d, 'int32', [2]), one, 2, 2);
+    addon.ops.cross_entropy({
+      loss,
+      logits,
+      targets: empty(d, 'int32', [2]),
+      weights: one,
+      rows: 2,
+      vocab: 2,
+    });
   });
   itRefuses(
     'sizes that wrap around',
@@ -293,17 +306,7 @@ export const cases: OpCases = (device) => {
     'cross_entropy: the sizes are too large: 1024 × 9007199254740992',
     (d) => {
       const [logits, loss] = [16, 1024].map((n) => empty(d, 'float32', [n]));
-      op(
-        'cross_entropy',
-        loss,
-        undefined,
-        undefined,
-        logits,
-        empty(d, 'int32', [16]),
-        undefined,
-        1024,
-        2 ** 53,
-      );
+      addon.ops.cross_entropy({ loss, logits, targets: empty(d, 'int32', [16]), rows: 1024, vocab: 2 ** 53 });
     },
   );
 };

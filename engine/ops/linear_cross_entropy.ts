@@ -22,7 +22,7 @@ export function chunkRows(rows: number, vocab: number): number {
 export function linearCrossEntropy(h: NativeTensor, w: NativeTensor, targets: NativeTensor): NativeTensor {
   const loss = h.like([h.shape[0]], 'float32');
   forEachChunk(h, w, targets, [loss], ({ logits, rows, vocab }, targetRows, [lossRows]) => {
-    addon.ops.cross_entropy(lossRows.handle, 0, 0, logits.handle, targetRows.handle, 0, rows, vocab);
+    addon.ops.cross_entropy({ loss: lossRows, logits, targets: targetRows, rows, vocab });
   });
   return loss;
 }
@@ -43,16 +43,15 @@ export function linearCrossEntropyWithGradient(
   forEachChunk(h, w, targets, [loss, weights, dh], ({ hidden, logits, rows, vocab }, targetRows, parts) => {
     const [lossRows, weightRows, dhRows] = parts;
     const dlogits = h.dtype === 'float32' ? logits : logits.like(logits.shape, h.dtype);
-    addon.ops.cross_entropy(
-      lossRows.handle,
-      0,
-      dlogits.handle,
-      logits.handle,
-      targetRows.handle,
-      weightRows.handle,
+    addon.ops.cross_entropy({
+      loss: lossRows,
+      dlogits,
+      logits,
+      targets: targetRows,
+      weights: weightRows,
       rows,
       vocab,
-    );
+    });
     linearBackwardInput(dlogits, w, dhRows);
     if (dw) linearBackwardWeight(dw, dlogits, hidden);
     if (dlogits !== logits) dlogits.dispose();
@@ -87,7 +86,17 @@ function forEachChunk(
     const rows = Math.min(most, total - start);
     const hidden = h.view([rows, dim], start * dim);
     const logits = NativeTensor.matrix(h.device, 'float32', [rows, vocab], h.dtype);
-    addon.ops.gemm(logits.handle, hidden.handle, w.handle, rows, vocab, dim, false, true, false);
+    addon.ops.gemm({
+      c: logits,
+      a: hidden,
+      b: w,
+      m: rows,
+      n: vocab,
+      k: dim,
+      trans_a: false,
+      trans_b: true,
+      accumulate: false,
+    });
     const parts = split.map((t) => {
       const width = t.size / total;
       return t.view(width === 1 ? [rows] : [rows, width], start * width);

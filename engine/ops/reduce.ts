@@ -1,19 +1,19 @@
-import { addon, isMeta, type NativeOp } from '../device/addon.js';
+import { addon, isMeta } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 
 /** Σ x over all elements of a float tensor, in float64; 0 on `meta`. */
 export function sum(x: NativeTensor): number {
-  return reduced(addon.ops.sum, x);
+  return reduced('sum', x);
 }
 
 /** Σ x², likewise. */
 export function sumSquares(x: NativeTensor): number {
-  return reduced(addon.ops.sum_squares, x);
+  return reduced('sum_squares', x);
 }
 
-function reduced(op: NativeOp, x: NativeTensor): number {
+function reduced(op: 'sum' | 'sum_squares', x: NativeTensor): number {
   const out = NativeTensor.onHeap(x.device, 'float64', [1]);
-  op(out.handle, x.handle, x.size);
+  addon.ops[op]({ out, x, n: x.size });
   const value = isMeta(x.device) ? 0 : (out.read() as Float64Array)[0];
   out.dispose();
   return value;

@@ -9,13 +9,13 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
+import { addon } from '../device/addon.js';
 import { addRmsnorm, rmsnorm, rmsnormBackward } from './rmsnorm.js';
 
 const EPS = 1e-5;
@@ -61,15 +61,15 @@ export const cases: OpCases = (device) => {
       const y = empty(device, type, shape);
       const rstd = empty(device, 'float32', [rows]);
       const sum = empty(device, type, shape);
-      op('rmsnorm_forward', y, rstd, sum, x, residual, w, rows, dim, EPS);
+      addon.ops.rmsnorm_forward({ y, rstd, sum, x, residual, w, rows, dim, eps: EPS });
       const added = valuesOf(residual).map((r, i) => r + fx[i]);
       expectClose(valuesOf(sum), added, { relative: ROUNDING[type] }, 'sum');
       // The sum is normed as it is stored.
       expectClose(valuesOf(y), reference(valuesOf(sum), fw), rounded, 'y of the sum');
 
-      op('rmsnorm_forward', y, rstd, sum, x, undefined, w, rows, dim, EPS);
+      addon.ops.rmsnorm_forward({ y, rstd, sum, x, w, rows, dim, eps: EPS });
       expectSameBytes(sum, x, 'sum without a residual');
-      op('rmsnorm_forward', y, rstd, undefined, x, undefined, w, rows, dim, EPS);
+      addon.ops.rmsnorm_forward({ y, rstd, x, w, rows, dim, eps: EPS });
       expectClose(valuesOf(y), reference(fx, fw), rounded, 'y');
 
       // Gradients are rounded once.
@@ -77,12 +77,12 @@ export const cases: OpCases = (device) => {
       const dx = empty(device, type, shape);
       const before = random.normals(dim).map(Math.fround);
       const dw = tensor(device, 'float32', before);
-      op('rmsnorm_backward', dx, dw, dy, x, w, rstd, undefined, rows, dim);
+      addon.ops.rmsnorm_backward({ dx, dw, dy, x, w, rstd, rows, dim });
       expectGradient((v) => dot(reference(v, fw), fdy), fx, valuesOf(dx), tolerance, 'dx');
       const dwAdded = valuesOf(dw).map((v, i) => v - before[i]);
       expectGradient((v) => dot(reference(fx, v), fdy), fw, dwAdded, 1e-5, 'dw');
 
-      op('rmsnorm_backward', dx, undefined, dy, x, w, rstd, dresidual, rows, dim);
+      addon.ops.rmsnorm_backward({ dx, dy, x, w, rstd, dresidual, rows, dim });
       const loss = (v: Float64Array) => dot(reference(v, fw), fdy) + dot(v, fdresidual);
       expectGradient(loss, fx, valuesOf(dx), tolerance, 'dx with dresidual');
     });
@@ -95,10 +95,10 @@ export const cases: OpCases = (device) => {
       const run = () => {
         const y = empty(device, type, [rows, dim]);
         const rstd = empty(device, 'float32', [rows]);
-        op('rmsnorm_forward', y, rstd, undefined, x, undefined, w, rows, dim, EPS);
+        addon.ops.rmsnorm_forward({ y, rstd, x, w, rows, dim, eps: EPS });
         const dx = empty(device, type, [rows, dim]);
         const dw = tensor(device, 'float32', new Float32Array(dim));
-        op('rmsnorm_backward', dx, dw, y, x, w, rstd, undefined, rows, dim);
+        addon.ops.rmsnorm_backward({ dx, dw, dy: y, x, w, rstd, rows, dim });
         return { y, rstd, dx, dw };
       };
       const [one, three] = [1, 3].map((threads) => withThreads(threads, run));
@@ -131,11 +131,11 @@ export const cases: OpCases = (device) => {
     const w = tensor(device, 'float32', [1, 2, 3]);
     const y = empty(device, 'float32', [3]);
     const rstd = empty(device, 'float32', [1]);
-    op('rmsnorm_forward', y, rstd, undefined, zero, undefined, w, 1, 3, EPS);
+    addon.ops.rmsnorm_forward({ y, rstd, x: zero, w, rows: 1, dim: 3, eps: EPS });
     expect([...valuesOf(y)]).toEqual([0, 0, 0]);
     expectClose(valuesOf(rstd), [1 / Math.sqrt(EPS)], { relative: 1e-6 });
     const dx = empty(device, 'float32', [3]);
-    op('rmsnorm_backward', dx, undefined, w, zero, w, rstd, undefined, 1, 3);
+    addon.ops.rmsnorm_backward({ dx, dy: w, x: zero, w, rstd, rows: 1, dim: 3 });
     expectClose(
       valuesOf(dx),
       [1, 4, 9].map((v) => v / Math.sqrt(EPS)),
@@ -145,11 +145,11 @@ export const cases: OpCases = (device) => {
 
   itRefuses('a short row', device, 'rmsnorm_forward: w has 4 elements, needs 5', (d) => {
     const x = empty(d, 'float32', [5]);
-    op('rmsnorm_forward', x, x, undefined, x, undefined, empty(d, 'float32', [4]), 1, 5, EPS);
+    addon.ops.rmsnorm_forward({ y: x, rstd: x, x, w: empty(d, 'float32', [4]), rows: 1, dim: 5, eps: EPS });
   });
   itRefuses('a residual without a sum', device, 'rmsnorm_forward: a residual needs a sum to go to', (d) => {
     const x = empty(d, 'float32', [5]);
-    op('rmsnorm_forward', x, x, undefined, x, x, x, 1, 5, EPS);
+    addon.ops.rmsnorm_forward({ y: x, rstd: x, x, residual: x, w: x, rows: 1, dim: 5, eps: EPS });
   });
   itRefuses(
     'a weight of another type',
@@ -157,7 +157,15 @@ export const cases: OpCases = (device) => {
     'rmsnorm_forward: x and w must have one type, not float32 and bfloat16',
     (d) => {
       const x = empty(d, 'float32', [5]);
-      op('rmsnorm_forward', x, x, undefined, x, undefined, empty(d, 'bfloat16', [5]), 1, 5, EPS);
+      addon.ops.rmsnorm_forward({
+        y: x,
+        rstd: x,
+        x,
+        w: empty(d, 'bfloat16', [5]),
+        rows: 1,
+        dim: 5,
+        eps: EPS,
+      });
     },
   );
   itRefuses(
@@ -166,7 +174,7 @@ export const cases: OpCases = (device) => {
     'rmsnorm_forward: the sizes are too large: 4294967296 × 4294967296',
     (d) => {
       const x = empty(d, 'float32', [16]);
-      op('rmsnorm_forward', x, x, undefined, x, undefined, x, 2 ** 32, 2 ** 32, EPS);
+      addon.ops.rmsnorm_forward({ y: x, rstd: x, x, w: x, rows: 2 ** 32, dim: 2 ** 32, eps: EPS });
     },
   );
 };

@@ -13,7 +13,7 @@ export interface RmsNorm {
 export function rmsnorm(x: NativeTensor, w: NativeTensor, eps: number): RmsNorm {
   const [rows, dim] = sizes('rmsnorm', x, w);
   const out = { y: x.like(), rstd: x.like([rows], 'float32') };
-  addon.ops.rmsnorm_forward(out.y.handle, out.rstd.handle, 0, x.handle, 0, w.handle, rows, dim, eps);
+  addon.ops.rmsnorm_forward({ y: out.y, rstd: out.rstd, x, w, rows, dim, eps });
   return out;
 }
 
@@ -28,17 +28,7 @@ export function addRmsnorm(
   if (residual.shape.join() !== x.shape.join())
     throw new Error(`addRmsnorm: x [${x.shape}] and residual [${residual.shape}] have different shapes`);
   const out = { y: x.like(), rstd: x.like([rows], 'float32'), sum: x.like() };
-  addon.ops.rmsnorm_forward(
-    out.y.handle,
-    out.rstd.handle,
-    out.sum.handle,
-    x.handle,
-    residual.handle,
-    w.handle,
-    rows,
-    dim,
-    eps,
-  );
+  addon.ops.rmsnorm_forward({ y: out.y, rstd: out.rstd, sum: out.sum, x, residual, w, rows, dim, eps });
   return out;
 }
 
@@ -55,17 +45,7 @@ export function rmsnormBackward(
 ): NativeTensor {
   const [rows, dim] = sizes('rmsnormBackward', x, w);
   const dx = x.like();
-  addon.ops.rmsnorm_backward(
-    dx.handle,
-    dw?.handle ?? 0,
-    dy.handle,
-    x.handle,
-    w.handle,
-    rstd.handle,
-    dresidual?.handle ?? 0,
-    rows,
-    dim,
-  );
+  addon.ops.rmsnorm_backward({ dx, dw, dy, x, w, rstd, dresidual, rows, dim });
   return dx;
 }
 

@@ -9,14 +9,13 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import type { DeviceName } from '../device/addon.js';
+import { addon, type DeviceName } from '../device/addon.js';
 import { ropeInPlace } from './rope.js';
 
 const ROWS = 7;
@@ -106,18 +105,17 @@ export const cases: OpCases = (device) => {
   });
 
   const call = (d: DeviceName, index: number, headDim: number, stride: number, rows = 2) =>
-    op(
-      'rope',
-      empty(d, 'float32', [2 * stride]),
-      empty(d, 'float32', [8]),
-      empty(d, 'float32', [4 * rows]),
-      tensor(d, 'int32', [0, index]),
-      2,
-      1,
-      headDim,
+    addon.ops.rope({
+      x: empty(d, 'float32', [2 * stride]),
+      cos: empty(d, 'float32', [8]),
+      sin: empty(d, 'float32', [4 * rows]),
+      index: tensor(d, 'int32', [0, index]),
+      tokens: 2,
+      heads: 1,
+      head_dim: headDim,
       stride,
-      false,
-    );
+      inverse: false,
+    });
   itRefuses(
     'a row of the table that is not there',
     device,
@@ -138,13 +136,33 @@ export const cases: OpCases = (device) => {
   );
   itRefuses('a short buffer', device, 'rope: index has 1 elements, needs 2', (d) => {
     const x = empty(d, 'float32', [16]);
-    op('rope', x, x, x, empty(d, 'int32', [1]), 2, 1, 8, 8, false);
+    addon.ops.rope({
+      x,
+      cos: x,
+      sin: x,
+      index: empty(d, 'int32', [1]),
+      tokens: 2,
+      heads: 1,
+      head_dim: 8,
+      stride: 8,
+      inverse: false,
+    });
   });
   it('does nothing to no tokens', () => {
     expect(() => {
       const none = empty(device, 'float32', [0]);
       const table = empty(device, 'float32', [4]);
-      op('rope', none, table, table, empty(device, 'int32', [0]), 0, 1, 8, 8, false);
+      addon.ops.rope({
+        x: none,
+        cos: table,
+        sin: table,
+        index: empty(device, 'int32', [0]),
+        tokens: 0,
+        heads: 1,
+        head_dim: 8,
+        stride: 8,
+        inverse: false,
+      });
     }).not.toThrow();
   });
 };

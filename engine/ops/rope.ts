@@ -25,5 +25,5 @@ export function ropeInPlace(x: NativeTensor, angles: RopeAngles, heads: number, 
         `must have one row of them for each of ${tokens} tokens`,
     );
   const headDim = cos.shape[1] * 2;
-  addon.ops.rope(x.handle, cos.handle, sin.handle, index.handle, tokens, heads, headDim, stride, inverse);
+  addon.ops.rope({ x, cos, sin, index, tokens, heads, head_dim: headDim, stride, inverse });
 }

@@ -9,13 +9,13 @@ import {
   itRefuses,
   normal,
   type OpCases,
-  op,
   Random,
   ROUNDING,
   tensor,
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
+import { addon } from '../device/addon.js';
 import { swiglu, swigluBackward, swigluBackwardInPlace } from './swiglu.js';
 
 /** y = g / (1 + e⁻ᵍ) · u for the halves g | u of each row. */
@@ -62,7 +62,7 @@ export const cases: OpCases = (device) => {
       const [one, three] = [1, 3].map((threads) =>
         withThreads(threads, () => {
           const y = empty(device, type, [65, 500]);
-          op('swiglu_forward', y, gateUp, 65, 500);
+          addon.ops.swiglu_forward({ y, gate_up: gateUp, rows: 65, dim: 500 });
           return y;
         }),
       );
@@ -76,7 +76,7 @@ export const cases: OpCases = (device) => {
     const dim = gates.length;
     const gateUp = tensor(device, 'float32', [...gates, ...gates.map(() => 1)]);
     const y = empty(device, 'float32', [dim]);
-    op('swiglu_forward', y, gateUp, 1, dim);
+    addon.ops.swiglu_forward({ y, gate_up: gateUp, rows: 1, dim });
     // For very negative gates y is g·eᵍ: the relative error is the exponential's own, 2 to 3 units in the last place.
     const expected = reference(valuesOf(gateUp), dim);
     expectClose(valuesOf(y), expected, { relative: 4e-7 });
@@ -86,28 +86,55 @@ export const cases: OpCases = (device) => {
     const gates = [-88, -90, -104, -1000, 88, 90, 104, 1000, 1e30];
     const dim = gates.length;
     const y = empty(device, 'float32', [dim]);
-    op('swiglu_forward', y, tensor(device, 'float32', [...gates, ...gates.map(() => 1)]), 1, dim);
+    addon.ops.swiglu_forward({
+      y,
+      gate_up: tensor(device, 'float32', [...gates, ...gates.map(() => 1)]),
+      rows: 1,
+      dim,
+    });
     // e⁸⁸·³⁷ stands for what is larger: g·eᵍ comes out below 1e-35 instead of below 1e-36 or 0.
     expectClose(valuesOf(y), [0, 0, 0, 0, 88, 90, 104, 1000, Math.fround(1e30)], { absolute: 1e-35 });
   });
 
   it('keeps what is not a number', () => {
     const y = empty(device, 'float32', [2]);
-    op('swiglu_forward', y, tensor(device, 'float32', [Number.NaN, 1, 1, Number.NaN]), 1, 2);
+    addon.ops.swiglu_forward({
+      y,
+      gate_up: tensor(device, 'float32', [Number.NaN, 1, 1, Number.NaN]),
+      rows: 1,
+      dim: 2,
+    });
     expect([...valuesOf(y)]).toEqual([Number.NaN, Number.NaN]);
   });
 
   itRefuses('a half', device, 'swiglu_forward: gate_up has 5 elements, needs 6', (d) =>
-    op('swiglu_forward', empty(d, 'float32', [3]), empty(d, 'float32', [5]), 1, 3),
+    addon.ops.swiglu_forward({
+      y: empty(d, 'float32', [3]),
+      gate_up: empty(d, 'float32', [5]),
+      rows: 1,
+      dim: 3,
+    }),
   );
   itRefuses('two types', device, 'swiglu_backward: dy and gate_up must have one type', (d) => {
     const gateUp = empty(d, 'float32', [6]);
-    op('swiglu_backward', gateUp, undefined, empty(d, 'bfloat16', [3]), gateUp, 1, 3);
+    addon.ops.swiglu_backward({
+      dgate_up: gateUp,
+      dy: empty(d, 'bfloat16', [3]),
+      gate_up: gateUp,
+      rows: 1,
+      dim: 3,
+    });
   });
   itRefuses(
     'sizes that wrap around',
     device,
     'swiglu_forward: the sizes are too large: 4294967296 × 4294967296',
-    (d) => op('swiglu_forward', empty(d, 'float32', [16]), empty(d, 'float32', [16]), 2 ** 32, 2 ** 32),
+    (d) =>
+      addon.ops.swiglu_forward({
+        y: empty(d, 'float32', [16]),
+        gate_up: empty(d, 'float32', [16]),
+        rows: 2 ** 32,
+        dim: 2 ** 32,
+      }),
   );
 };

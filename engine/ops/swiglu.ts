@@ -8,7 +8,7 @@ export function swiglu(gateUp: NativeTensor): NativeTensor {
   const [rows, both] = gateUp.shape;
   if (both % 2) throw new Error(`swiglu: rows of ${both} elements are not a gate and an up of one size`);
   const y = gateUp.like([rows, both / 2]);
-  addon.ops.swiglu_forward(y.handle, gateUp.handle, rows, both / 2);
+  addon.ops.swiglu_forward({ y, gate_up: gateUp, rows, dim: both / 2 });
   return y;
 }
 
@@ -21,13 +21,13 @@ export function swigluBackwardInPlace(
   gateUp: NativeTensor,
 ): { dgateUp: NativeTensor; y: NativeTensor } {
   const [rows, dim] = dy.shape;
-  addon.ops.swiglu_backward(gateUp.handle, dy.handle, dy.handle, gateUp.handle, rows, dim);
+  addon.ops.swiglu_backward({ dgate_up: gateUp, y: dy, dy, gate_up: gateUp, rows, dim });
   return { dgateUp: gateUp, y: dy };
 }
 
 /** d(gateUp) [rows, 2·dim] of dy [rows, dim]. */
 export function swigluBackward(dy: NativeTensor, gateUp: NativeTensor): NativeTensor {
   const dgateUp = gateUp.like();
-  addon.ops.swiglu_backward(dgateUp.handle, 0, dy.handle, gateUp.handle, dy.shape[0], dy.shape[1]);
+  addon.ops.swiglu_backward({ dgate_up: dgateUp, dy, gate_up: gateUp, rows: dy.shape[0], dim: dy.shape[1] });
   return dgateUp;
 }

@@ -36,21 +36,20 @@ describe.each(given.weight_decay)('AdamW with weight decay %f equals the referen
     for (let step = 1; step <= given.steps; step++) {
       g.write(Float32Array.from(gradients.subarray((step - 1) * n, step * n)));
       const [beta1, beta2] = given.betas;
-      addon.ops.adamw(
-        p.handle,
-        m.handle,
-        v.handle,
-        0,
-        g.handle,
+      addon.ops.adamw({
+        p,
+        m,
+        v,
+        g,
         n,
         step,
-        given.lr[step - 1],
+        lr: given.lr[step - 1],
         beta1,
         beta2,
-        given.eps,
-        decay,
-        1,
-      );
+        eps: given.eps,
+        weight_decay: decay,
+        grad_scale: 1,
+      });
       for (const [key, tensor, relative] of [
         ['p', p, 0],
         ['exp_avg', m, MOMENT],

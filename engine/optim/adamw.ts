@@ -39,25 +39,25 @@ export class AdamW {
   ): void {
     const { beta1, beta2, epsilon, weightDecay } = this.options;
     for (const { offset, size, decayed } of this.layout.ranges) {
-      const [p, m, v, g, half] = [parameters.master, this.m, this.v, gradients.flat, parameters.half].map(
-        (t) => t?.view([size], offset),
-      );
-      addon.ops.adamw(
-        p!.handle,
-        m!.handle,
-        v!.handle,
-        half?.handle ?? 0,
-        g!.handle,
-        size,
+      const range = (t: NativeTensor) => t.view([size], offset);
+      const [p, m, v, g] = [parameters.master, this.m, this.v, gradients.flat].map(range);
+      const p16 = parameters.half && range(parameters.half);
+      addon.ops.adamw({
+        p,
+        m,
+        v,
+        p16,
+        g,
+        n: size,
         step,
-        learningRate,
+        lr: learningRate,
         beta1,
         beta2,
-        epsilon,
-        decayed ? weightDecay : 0,
-        gradScale,
-      );
-      for (const t of [p, m, v, g, half]) t?.dispose();
+        eps: epsilon,
+        weight_decay: decayed ? weightDecay : 0,
+        grad_scale: gradScale,
+      });
+      for (const t of [p, m, v, g, p16]) t?.dispose();
     }
   }
 

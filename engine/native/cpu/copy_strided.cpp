@@ -5,7 +5,7 @@ namespace tstrain::TSTRAIN_ISA {
 
 namespace {
 template <class T>
-void copy(T* y, const T* x, const i64 (&d)[4], const i64 (&ys)[4], const i64 (&xs)[4]) {
+void copy(T* y, const T* x, const Four& d, const Four& ys, const Four& xs) {
   i64 rows = d[0] * d[1] * d[2];
 #pragma omp parallel for schedule(static) if (rows * d[3] >= kParallelFrom)
   for (i64 row = 0; row < rows; row++) {
@@ -19,12 +19,10 @@ void copy(T* y, const T* x, const i64 (&d)[4], const i64 (&ys)[4], const i64 (&x
 }
 }  // namespace
 
-void copy_strided(const Context&, Out y, In x, i64 y_offset, i64 x_offset, i64 d0, i64 d1, i64 d2, i64 d3, i64 y0,
-                  i64 y1, i64 y2, i64 y3, i64 x0, i64 x1, i64 x2, i64 x3) {
-  const i64 d[4] = {d0, d1, d2, d3}, ys[4] = {y0, y1, y2, y3}, xs[4] = {x0, x1, x2, x3};
+void copy_strided(const Context&, Out y, In x, i64 y_offset, i64 x_offset, Four shape, Four y_strides, Four x_strides) {
   auto run = [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    copy(y.as<T>() + y_offset, x.as<T>() + x_offset, d, ys, xs);
+    copy(y.as<T>() + y_offset, x.as<T>() + x_offset, shape, y_strides, x_strides);
   };
   switch (size_of(y.dtype)) {
     case 1: return run(static_cast<std::uint8_t*>(nullptr));

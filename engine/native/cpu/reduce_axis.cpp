@@ -50,22 +50,22 @@ void sum_rows(float* y, const float* x, i64 rows, i64 n, f64 scale) {
 
 }  // namespace
 
-void reduce_axis(const Context&, Out y, In x, i64 code, i64 outer, i64 n, i64 inner) {
+void reduce_axis(const Context&, Out y, In x, Reduction op, i64 outer, i64 n, i64 inner) {
   if (x.dtype == DType::i32) {
     using T = std::int32_t;
     auto run = [&](T first, auto step) {
       reduce(y.as<T>(), x.as<T>(), outer, n, inner, first, step, [](T s) { return s; });
     };
-    if (code == 0) run(0, [](T s, T v) { return T(std::uint32_t(s) + std::uint32_t(v)); });
-    else if (code == 2) run(std::numeric_limits<T>::min(), [](T s, T v) { return v > s ? v : s; });
+    if (op == Reduction::sum) run(0, [](T s, T v) { return T(std::uint32_t(s) + std::uint32_t(v)); });
+    else if (op == Reduction::max) run(std::numeric_limits<T>::min(), [](T s, T v) { return v > s ? v : s; });
     else run(std::numeric_limits<T>::max(), [](T s, T v) { return v < s ? v : s; });
     return;
   }
   float* to = y.as<float>();
   const float* from = x.as<float>();
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  if (code <= 1) {
-    f64 scale = code == 1 ? 1 / f64(n) : 1;
+  if (op == Reduction::sum || op == Reduction::mean) {
+    f64 scale = op == Reduction::mean ? 1 / f64(n) : 1;
     if (inner == 1) sum_rows(to, from, outer, n, scale);
     else
       reduce(to, from, outer, n, inner, 0.0, [](f64 s, float v) { return s + v; },
@@ -73,7 +73,7 @@ void reduce_axis(const Context&, Out y, In x, i64 code, i64 outer, i64 n, i64 in
   } else {
     // A NaN stays: no comparison with it is true but v != v.
     auto same = [](float s) { return s; };
-    if (code == 2)
+    if (op == Reduction::max)
       reduce(to, from, outer, n, inner, -kInfinity, [](float s, float v) { return v > s || v != v ? v : s; }, same);
     else reduce(to, from, outer, n, inner, kInfinity, [](float s, float v) { return v < s || v != v ? v : s; }, same);
   }

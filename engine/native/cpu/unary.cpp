@@ -21,18 +21,18 @@ inline float full_exp(float x) {
 
 }  // namespace
 
-void unary(const Context&, Out y, In x, i64 code, i64 n) {
-  switch (code) {
-    case 0: return each(y, x, n, [](float v) { return -v; });
-    case 1: return each(y, x, n, [](float v) { return std::fabs(v); });
-    case 2: return each(y, x, n, [](float v) { return v * v; });
-    case 3: return each(y, x, n, [](float v) { return std::sqrt(v); });
-    case 4: return each(y, x, n, [](float v) { return 1 / std::sqrt(v); });
-    case 5: return each(y, x, n, [](float v) { return 1 / v; });
-    case 6: return each(y, x, n, [](float v) { return full_exp(v); });
-    case 7: return each(y, x, n, [](float v) { return std::log(v); });
-    case 8: return each(y, x, n, [](float v) { return 1 / (1 + full_exp(-v)); });
-    case 9: return each(y, x, n, [](float v) { return std::tanh(v); });
+void unary(const Context&, Out y, In x, Unary op, i64 n) {
+  switch (op) {
+    case Unary::negate: return each(y, x, n, [](float v) { return -v; });
+    case Unary::abs: return each(y, x, n, [](float v) { return std::fabs(v); });
+    case Unary::square: return each(y, x, n, [](float v) { return v * v; });
+    case Unary::sqrt: return each(y, x, n, [](float v) { return std::sqrt(v); });
+    case Unary::rsqrt: return each(y, x, n, [](float v) { return 1 / std::sqrt(v); });
+    case Unary::reciprocal: return each(y, x, n, [](float v) { return 1 / v; });
+    case Unary::exp: return each(y, x, n, [](float v) { return full_exp(v); });
+    case Unary::log: return each(y, x, n, [](float v) { return std::log(v); });
+    case Unary::sigmoid: return each(y, x, n, [](float v) { return 1 / (1 + full_exp(-v)); });
+    case Unary::tanh: return each(y, x, n, [](float v) { return std::tanh(v); });
   }
 }
 

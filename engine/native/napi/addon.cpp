@@ -19,6 +19,7 @@
 #include "../ops.h"
 #include "buffers.h"
 #include "contracts.h"
+#include "description.h"
 
 namespace tstrain {
 namespace {
@@ -31,7 +32,7 @@ void ok(napi_status status) {
 
 f64 to_number(napi_env env, napi_value v) {
   f64 x;
-  ok(napi_get_value_double(env, v, &x));
+  if (napi_get_value_double(env, v, &x) != napi_ok) throw OpError("a number was expected");
   return x;
 }
 
@@ -43,7 +44,7 @@ i64 to_integer(napi_env env, napi_value v) {
 
 bool to_bool(napi_env env, napi_value v) {
   bool x;
-  ok(napi_get_value_bool(env, v, &x));
+  if (napi_get_value_bool(env, v, &x) != napi_ok) throw OpError("true or false was expected");
   return x;
 }
 
@@ -93,7 +94,7 @@ struct Arguments {
 // ---- one binding per op --------------------------------------------------------------------------------------
 
 template <class T>
-struct Decode;
+struct Decode;  // one for each kind of parameter
 
 template <class T>
 T decode_tensor(napi_env env, napi_value v, Device*& device) {
@@ -137,6 +138,51 @@ struct Decode<bool> {
   static bool get(napi_env env, napi_value v, Device*&) { return to_bool(env, v); }
 };
 
+template <>
+struct Decode<Four> {
+  static Four get(napi_env env, napi_value v, Device*& d) {
+    bool array;
+    uint32_t length = 0;
+    ok(napi_is_array(env, v, &array));
+    if (array) ok(napi_get_array_length(env, v, &length));
+    if (length != 4) throw OpError("an array of four integers was expected");
+    Four four;
+    for (uint32_t i = 0; i < 4; i++) {
+      napi_value x;
+      ok(napi_get_element(env, v, i, &x));
+      four[i] = Decode<i64>::get(env, x, d);
+    }
+    return four;
+  }
+};
+
+// The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
+template <class T>
+struct Words;
+#define TSTRAIN_WORDS(type, ...)                      \
+  template <>                                         \
+  struct Words<type> {                                \
+    static constexpr const char* list = #__VA_ARGS__; \
+    static constexpr i64 count = [] {                 \
+      i64 n = 1;                                      \
+      for (const char* c = list; *c; c++) n += *c == ','; \
+      return n;                                       \
+    }();                                              \
+  };
+TSTRAIN_CHOICES(TSTRAIN_WORDS)
+#undef TSTRAIN_WORDS
+
+// Every other kind is one of TSTRAIN_CHOICES.
+template <class T>
+struct Decode {
+  static T get(napi_env env, napi_value v, Device*&) {
+    f64 x;
+    if (napi_get_value_double(env, v, &x) != napi_ok || !(x >= 0 && x < f64(Words<T>::count)))
+      throw OpError(std::string("one of these was expected: ") + Words<T>::list);
+    return T(i64(x));
+  }
+};
+
 struct Workspace {
   Device& device;
   i64 bytes, offset = 0;
@@ -151,6 +197,15 @@ struct Workspace {
   void* data() const { return bytes > 0 ? device.at(offset) : nullptr; }
 };
 
+template <class Contract, class T>
+T argument(napi_env env, napi_value v, size_t place, Device*& device) {
+  try {
+    return Decode<T>::get(env, v, device);
+  } catch (const OpError& e) {
+    throw OpError(parameters_of(Contract::signature, Contract::rules)[place].name + ": " + e.what());
+  }
+}
+
 template <class Contract, auto Op, auto Need, class... A, size_t... I>
 napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context&, A...), std::index_sequence<I...>) {
   return guarded(env, [&]() -> napi_value {
@@ -158,7 +213,7 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
     try {
       Arguments<sizeof...(A)> js(env, info);
       Device* device = nullptr;
-      std::tuple<A...> a{Decode<A>::get(env, js.v[I], device)...};
+      std::tuple<A...> a{argument<Contract, A>(env, js.v[I], I, device)...};
       f64 flops = contract(std::get<I>(a)...);
       if (!device) throw OpError("no tensor was given");
       auto need = device->workspaces().*Need;
@@ -346,6 +401,56 @@ void take_ownership(napi_env env) {
   set_thread_count(thread_count());
 }
 
+// [kind, name, optional] of each parameter of an op.
+napi_value js_parameters(napi_env env, const char* signature, const char* rules) {
+  napi_value list;
+  napi_create_array(env, &list);
+  uint32_t at = 0;
+  for (auto& [kind, name, optional] : parameters_of(signature, rules)) {
+    napi_value parameter, flag;
+    napi_create_array_with_length(env, 3, &parameter);
+    napi_set_element(env, parameter, 0, string(env, kind.c_str()));
+    napi_set_element(env, parameter, 1, string(env, name.c_str()));
+    napi_get_boolean(env, optional, &flag);
+    napi_set_element(env, parameter, 2, flag);
+    napi_set_element(env, list, at++, parameter);
+  }
+  return list;
+}
+
+napi_value js_words(napi_env env, const char* words) {
+  napi_value list;
+  napi_create_array(env, &list);
+  uint32_t at = 0;
+  for (auto& word : items_of(words)) napi_set_element(env, list, at++, string(env, word.c_str()));
+  return list;
+}
+
+// What JavaScript needs to know of types and ops, so that it does not stand there again.
+void add_descriptions(napi_env env, napi_value exports) {
+  auto object = [&](const char* name) {
+    napi_value o;
+    napi_create_object(env, &o);
+    napi_set_named_property(env, exports, name, o);
+    return o;
+  };
+  napi_value dtypes = object("dtypes"), choices = object("choices"), parameters = object("parameters");
+  for (i64 code = 0; code <= i64(DType::u8); code++) {
+    napi_value dtype;
+    napi_create_object(env, &dtype);
+    napi_set_named_property(env, dtype, "code", number(env, f64(code)));
+    napi_set_named_property(env, dtype, "bytes", number(env, f64(size_of(DType(code)))));
+    napi_set_named_property(env, dtypes, name_of(DType(code)), dtype);
+  }
+#define TSTRAIN_ADD_WORDS(type, ...) napi_set_named_property(env, choices, #type, js_words(env, Words<type>::list));
+  TSTRAIN_CHOICES(TSTRAIN_ADD_WORDS)
+#undef TSTRAIN_ADD_WORDS
+#define TSTRAIN_ADD_PARAMETERS(name, ...) \
+  napi_set_named_property(env, parameters, #name, js_parameters(env, name##_contract::signature, name##_contract::rules));
+  TSTRAIN_OPS(TSTRAIN_ADD_PARAMETERS)
+#undef TSTRAIN_ADD_PARAMETERS
+}
+
 napi_value init(napi_env env, napi_value exports) {
   auto add = [&](napi_value object, const char* name, napi_callback callback) {
     napi_value f;
@@ -368,6 +473,7 @@ napi_value init(napi_env env, napi_value exports) {
   TSTRAIN_OPS(TSTRAIN_BIND)
 #undef TSTRAIN_BIND
   napi_set_named_property(env, exports, "ops", ops);
+  add_descriptions(env, exports);
   return exports;
 }
 

@@ -1,4 +1,5 @@
-// The contract of each op as a function: name##_contract()(arguments) checks them and returns the FLOPs of the op.
+// The contract of each op as a function: name##_contract()(arguments) checks them and returns the FLOPs of the op. Beside
+// it, the entry's own words, for description.h.
 #pragma once
 #include <string>
 
@@ -35,12 +36,14 @@ void require_groups(Checked heads, Checked kv_heads) {
     refuse(text(heads) + " heads cannot share " + text(kv_heads) + " key/value heads");
 }
 
-// The elements that indices of [d0, d1, d2, d3] reach through strides, from 0 on.
-Checked strided_extent(Checked offset, Checked d0, Checked d1, Checked d2, Checked d3, Checked s0, Checked s1,
-                       Checked s2, Checked s3) {
+Checked elements(const Four& shape) { return Checked(shape[0]) * shape[1] * shape[2] * shape[3]; }
+
+// The elements that indices of `shape` reach through strides, from 0 on.
+Checked strided_extent(Checked offset, const Four& shape, const Four& strides) {
   // Kernels count the indices even where strides of 0 keep them all in one place.
-  if (d0 * d1 * d2 * d3 == 0) return 0;
-  return offset + (d0 - 1) * s0 + (d1 - 1) * s1 + (d2 - 1) * s2 + (d3 - 1) * s3 + 1;
+  if (elements(shape) == 0) return 0;
+  for (int axis = 0; axis < 4; axis++) offset = offset + (Checked(shape[axis]) - 1) * strides[axis];
+  return offset + 1;
 }
 
 f64 cost(f64 flops) { return flops; }
@@ -52,11 +55,11 @@ f64 cost(f64 flops) { return flops; }
 #define REQUIRE(condition, why) ((condition) ? void() : refuse(why))
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-#define TSTRAIN_CONTRACT(name, parameters, ...)             \
-  struct name##_contract {                                  \
-    using i64 = Checked;                                    \
-    const char* op = #name;                                 \
-    f64 operator() parameters const { return __VA_ARGS__; } \
+#define TSTRAIN_CONTRACT(name, parameters, ...)                                               \
+  struct name##_contract {                                                                    \
+    using i64 = Checked;                                                                      \
+    static constexpr const char *op = #name, *signature = #parameters, *rules = #__VA_ARGS__; \
+    f64 operator() parameters const { return __VA_ARGS__; }                                   \
   };
 TSTRAIN_OPS(TSTRAIN_CONTRACT)
 #pragma GCC diagnostic pop

@@ -1,12 +1,13 @@
 import { backend_util } from '@tensorflow/tfjs-core';
 import { addon } from '../../device/addon.js';
+import type { Binary } from '../../device/ops.js';
 import { type NativeKernel, widened } from './kernel.js';
 import { broadcastStrides, loopOver } from './strides.js';
 
-// Elementwise kernels of two tensors that broadcast, by their codes in the op table (native/ops.h, `binary`).
+// Elementwise kernels of two tensors that broadcast.
 
 function binary(
-  code: number,
+  op: Binary,
   result: 'operand' | 'bool' = 'operand',
   dtypes = ['float32', 'int32'],
 ): NativeKernel {
@@ -17,12 +18,13 @@ function binary(
     const shape = backend_util.assertAndGetBroadcastShape(a.shape, b.shape);
     const loop = loopOver(shape, broadcastStrides(a.shape, shape), broadcastStrides(b.shape, shape));
     if (!loop) return undefined;
+    const [a_strides, b_strides] = loop.strides;
     const { info, native } = backend.output(
       shape,
       result === 'bool' ? 'bool' : (a.dtype as 'float32' | 'int32'),
     );
     widened([backend.native(a), backend.native(b)], (a, b) =>
-      addon.ops.binary(native.handle, a.handle, b.handle, code, ...loop),
+      addon.ops.binary({ y: native, a, b, op, shape: loop.shape, a_strides, b_strides }),
     );
     return info;
   };
@@ -35,25 +37,25 @@ const addN: NativeKernel = ({ inputs, backend }) => {
   const { info, native } = backend.output(terms[0].shape, 'float32');
   let sum = backend.native(terms[0]);
   for (const term of terms.slice(1)) {
-    addon.ops.axpby(native.handle, sum.handle, backend.native(term).handle, native.size, 1, 1);
+    addon.ops.axpby({ y: native, x: sum, z: backend.native(term), n: native.size, a: 1, b: 1 });
     sum = native;
   }
   return info;
 };
 
 export const binaryKernels: Record<string, NativeKernel> = {
-  Add: binary(0),
-  Sub: binary(1),
-  Multiply: binary(2),
-  RealDiv: binary(3, 'operand', ['float32']),
-  Maximum: binary(4),
-  Minimum: binary(5),
-  SquaredDifference: binary(6),
-  Equal: binary(7, 'bool'),
-  NotEqual: binary(8, 'bool'),
-  Less: binary(9, 'bool'),
-  LessEqual: binary(10, 'bool'),
-  Greater: binary(11, 'bool'),
-  GreaterEqual: binary(12, 'bool'),
+  Add: binary('add'),
+  Sub: binary('subtract'),
+  Multiply: binary('multiply'),
+  RealDiv: binary('divide', 'operand', ['float32']),
+  Maximum: binary('maximum'),
+  Minimum: binary('minimum'),
+  SquaredDifference: binary('squared_difference'),
+  Equal: binary('equal', 'bool'),
+  NotEqual: binary('not_equal', 'bool'),
+  Less: binary('less', 'bool'),
+  LessEqual: binary('less_equal', 'bool'),
+  Greater: binary('greater', 'bool'),
+  GreaterEqual: binary('greater_equal', 'bool'),
   AddN: addN,
 };

@@ -11,7 +11,7 @@ const cast: NativeKernel = ({ inputs, attrs, backend }) => {
   if (dtype === x.dtype) return backend.share(x);
   if (!isNumeric(x) || !isNumeric({ ...x, dtype })) return undefined;
   const { info, native } = backend.output(x.shape, dtype as NumericType);
-  addon.ops.cast(native.handle, backend.native(x).handle, native.size);
+  addon.ops.cast({ y: native, x: backend.native(x), n: native.size });
   return info;
 };
 

@@ -18,7 +18,18 @@ function gathered(
   const loop = loopOver(shape, denseStrides(shape), strides);
   if (!loop) return undefined;
   const { info, native } = backend.output(shape, x.dtype as NumericType);
-  widened([backend.native(x)], (x) => addon.ops.copy_strided(native.handle, x.handle, 0, offset, ...loop));
+  const [y_strides, x_strides] = loop.strides;
+  widened([backend.native(x)], (x) =>
+    addon.ops.copy_strided({
+      y: native,
+      x,
+      y_offset: 0,
+      x_offset: offset,
+      shape: loop.shape,
+      y_strides,
+      x_strides,
+    }),
+  );
   return info;
 }
 
@@ -52,14 +63,24 @@ const padV2: NativeKernel = ({ inputs, attrs, backend }) => {
   const strides = denseStrides(shape);
   const loop = loopOver(x.shape, strides, denseStrides(x.shape));
   if (!loop) return undefined;
+  const [y_strides, x_strides] = loop.strides;
   const { info, native } = backend.output(shape, x.dtype as NumericType);
-  addon.ops.fill(native.handle, native.size, attrs.constantValue as number);
+  addon.ops.fill({ y: native, n: native.size, value: attrs.constantValue as number });
   const begin = slice_util.computeFlatOffset(
     paddings.map(([before]) => before),
     strides,
   );
   widened([backend.native(x)], (x) => {
-    if (x.size > 0) addon.ops.copy_strided(native.handle, x.handle, begin, 0, ...loop);
+    if (x.size > 0)
+      addon.ops.copy_strided({
+        y: native,
+        x,
+        y_offset: begin,
+        x_offset: 0,
+        shape: loop.shape,
+        y_strides,
+        x_strides,
+      });
   });
   return info;
 };
@@ -87,24 +108,15 @@ function joined(backend: NativeBackend, pieces: TensorInfo[], shape: number[], a
   let at = 0;
   const place = (piece: NativeTensor) => {
     const length = rows === 0 ? 0 : piece.size / rows;
-    addon.ops.copy_strided(
-      native.handle,
-      piece.handle,
-      at,
-      0,
-      1,
-      1,
-      rows,
-      length,
-      0,
-      0,
-      row,
-      1,
-      0,
-      0,
-      length,
-      1,
-    );
+    addon.ops.copy_strided({
+      y: native,
+      x: piece,
+      y_offset: at,
+      x_offset: 0,
+      shape: [1, 1, rows, length],
+      y_strides: [0, 0, row, 1],
+      x_strides: [0, 0, length, 1],
+    });
     at += length;
   };
   for (const piece of pieces) widened([backend.native(piece)], place);
@@ -150,24 +162,15 @@ function cut(
     const { info, native } = backend.output(shapeOf(count), x.dtype as NumericType);
     const length = count * inner;
     widened([backend.native(x)], (x) =>
-      addon.ops.copy_strided(
-        native.handle,
-        x.handle,
-        0,
-        at,
-        1,
-        1,
-        rows,
-        length,
-        0,
-        0,
-        length,
-        1,
-        0,
-        0,
-        row,
-        1,
-      ),
+      addon.ops.copy_strided({
+        y: native,
+        x,
+        y_offset: 0,
+        x_offset: at,
+        shape: [1, 1, rows, length],
+        y_strides: [0, 0, length, 1],
+        x_strides: [0, 0, row, 1],
+      }),
     );
     at += length;
     return info;

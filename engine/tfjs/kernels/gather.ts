@@ -17,7 +17,7 @@ const gather: NativeKernel = ({ inputs, attrs, backend }) => {
   if (outside(ids.read() as Int32Array, rows)) return undefined;
   const { info, native } = backend.output([...indices.shape, ...row], x.dtype as NumericType);
   widened([backend.native(x)], (table) =>
-    addon.ops.gather_rows(native.handle, table.handle, ids.handle, ids.size, sizeOf(row), rows),
+    addon.ops.gather_rows({ y: native, table, ids, rows: ids.size, dim: sizeOf(row), table_rows: rows }),
   );
   return info;
 };
@@ -34,15 +34,15 @@ const unsortedSegmentSum: NativeKernel = ({ inputs, attrs, backend }) => {
   if (outside(ids.read() as Int32Array, numSegments)) return undefined;
   const row = x.shape.slice(rank);
   const { info, native } = backend.output([numSegments, ...row], 'float32');
-  addon.ops.fill(native.handle, native.size, 0);
-  addon.ops.scatter_add_rows(
-    native.handle,
-    backend.native(x).handle,
-    ids.handle,
-    ids.size,
-    sizeOf(row),
-    numSegments,
-  );
+  addon.ops.fill({ y: native, n: native.size, value: 0 });
+  addon.ops.scatter_add_rows({
+    table: native,
+    dy: backend.native(x),
+    ids,
+    rows: ids.size,
+    dim: sizeOf(row),
+    table_rows: numSegments,
+  });
   return info;
 };
 

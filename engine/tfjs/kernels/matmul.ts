@@ -52,17 +52,27 @@ function multiply(c: NativeTensor, a: NativeTensor, b: NativeTensor, product: Pr
   const { m, n, k, pairs, transposeA, transposeB } = product;
   if (c.size === 0) return;
   if (k === 0) {
-    addon.ops.fill(c.handle, c.size, 0);
+    addon.ops.fill({ y: c, n: c.size, value: 0 });
     return;
   }
   if (pairs.length === 1) {
-    addon.ops.gemm(c.handle, a.handle, b.handle, m, n, k, transposeA, transposeB, false);
+    addon.ops.gemm({ c, a, b, m, n, k, trans_a: transposeA, trans_b: transposeB, accumulate: false });
     return;
   }
   pairs.forEach(([i, j], at) => {
     const views = [c.view([m, n], at * m * n), a.view([m, k], i * m * k), b.view([k, n], j * k * n)];
     const [ci, ai, bi] = views;
-    addon.ops.gemm(ci.handle, ai.handle, bi.handle, m, n, k, transposeA, transposeB, false);
+    addon.ops.gemm({
+      c: ci,
+      a: ai,
+      b: bi,
+      m,
+      n,
+      k,
+      trans_a: transposeA,
+      trans_b: transposeB,
+      accumulate: false,
+    });
     for (const view of views) view.dispose();
   });
 }
@@ -95,8 +105,9 @@ const fusedMatMul: NativeKernel = (args) => {
   if (!output) return undefined;
   const { info, native } = output;
   const loop = loopOver(info.shape, denseStrides(info.shape), broadcastStrides(bias.shape, info.shape))!;
+  const [a_strides, b_strides] = loop.strides;
   widened([backend.native(bias)], (row) =>
-    addon.ops.binary(native.handle, native.handle, row.handle, 0, ...loop),
+    addon.ops.binary({ y: native, a: native, b: row, op: 'add', shape: loop.shape, a_strides, b_strides }),
   );
   return info;
 };

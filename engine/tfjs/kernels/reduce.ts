@@ -1,9 +1,10 @@
 import { util } from '@tensorflow/tfjs-core';
 import { addon } from '../../device/addon.js';
 import { type NativeTensor, sizeOf } from '../../device/native_tensor.js';
+import type { Reduction } from '../../device/ops.js';
 import { converted, type NativeKernel, widened } from './kernel.js';
 
-// Sum, mean, maximum and minimum along axes, by their codes in the op table (native/ops.h, `reduce_axis`).
+// Sum, mean, maximum and minimum along axes.
 
 /** The reduced axes as stretches of neighbours [from, to), the last stretch first. */
 function stretches(axes: number[]): [number, number][] {
@@ -17,14 +18,14 @@ function stretches(axes: number[]): [number, number][] {
 }
 
 /** Reduces one stretch after the other, each into memory of its own; `x` stays. */
-function reduced(x: NativeTensor, code: number, axes: number[]): NativeTensor {
+function reduced(x: NativeTensor, op: Reduction, axes: number[]): NativeTensor {
   let from = x;
   for (const [first, end] of stretches(axes)) {
     const outer = from.shape.slice(0, first);
     const inner = from.shape.slice(end);
     const to = x.like([...outer, ...inner]);
     const n = sizeOf(from.shape.slice(first, end));
-    addon.ops.reduce_axis(to.handle, from.handle, code, sizeOf(outer), n, sizeOf(inner));
+    addon.ops.reduce_axis({ y: to, x: from, op, outer: sizeOf(outer), n, inner: sizeOf(inner) });
     if (from !== x) from.dispose();
     from = to;
   }
@@ -32,7 +33,7 @@ function reduced(x: NativeTensor, code: number, axes: number[]): NativeTensor {
 }
 
 function reduction(
-  code: number,
+  op: Reduction,
   axisName: string,
   compute: (dtype: string) => 'float32' | 'int32' | undefined,
 ): NativeKernel {
@@ -44,7 +45,7 @@ function reduction(
     const kept = attrs.keepDims ? 1 : undefined;
     const shape = x.shape.flatMap((n, i) => (axes.includes(i) ? (kept ?? []) : n));
     const native = backend.native(x).reshaped(x.shape);
-    const run = (values: NativeTensor) => backend.adopt(reduced(values, code, axes).reshaped(shape));
+    const run = (values: NativeTensor) => backend.adopt(reduced(values, op, axes).reshaped(shape));
     if (x.dtype === dtype) return widened([native], run);
     const values = converted(native, dtype);
     const result = run(values);
@@ -57,8 +58,8 @@ const same = (dtype: string) => (dtype === 'float32' || dtype === 'int32' ? dtyp
 
 export const reduceKernels: Record<string, NativeKernel> = {
   // Truth values are counted.
-  Sum: reduction(0, 'axis', (dtype) => (dtype === 'bool' ? 'int32' : same(dtype))),
-  Mean: reduction(1, 'axis', (dtype) => (same(dtype) || dtype === 'bool' ? 'float32' : undefined)),
-  Max: reduction(2, 'reductionIndices', same),
-  Min: reduction(3, 'axis', same),
+  Sum: reduction('sum', 'axis', (dtype) => (dtype === 'bool' ? 'int32' : same(dtype))),
+  Mean: reduction('mean', 'axis', (dtype) => (same(dtype) || dtype === 'bool' ? 'float32' : undefined)),
+  Max: reduction('max', 'reductionIndices', same),
+  Min: reduction('min', 'axis', same),
 };

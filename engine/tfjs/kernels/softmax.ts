@@ -9,7 +9,7 @@ const softmax: NativeKernel = ({ inputs, attrs, backend }) => {
   const axis = attrs.dim as number;
   if (x.dtype !== 'float32' || !dim || (axis !== -1 && axis !== x.shape.length - 1)) return undefined;
   const { info, native } = backend.output(x.shape, 'float32');
-  widened([backend.native(x)], (x) => addon.ops.softmax(native.handle, x.handle, x.size / dim, dim));
+  widened([backend.native(x)], (x) => addon.ops.softmax({ y: native, x, rows: x.size / dim, dim }));
   return info;
 };
 

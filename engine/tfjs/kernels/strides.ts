@@ -1,3 +1,5 @@
+import type { Four } from '../../device/ops.js';
+
 /** Row-major strides, in elements. */
 export function denseStrides(shape: readonly number[]): number[] {
   const strides = new Array<number>(shape.length);
@@ -16,14 +18,17 @@ export function broadcastStrides(shape: readonly number[], to: readonly number[]
   return to.map((_, i) => (i < missing || shape[i - missing] === 1 ? 0 : dense[i - missing]));
 }
 
-/** The number of axes that the strided ops of the op table loop over. */
-const AXES = 4;
+/** A loop as the strided ops of the op table take it: sizes, and one stride for each of them and each operand. */
+export interface Loop {
+  shape: Four;
+  strides: Four[];
+}
 
 /**
- * A loop over `shape` with one set of strides for each operand, in as few axes as it can be told, as the strided ops
- * take it: sizes, then each operand's strides, {@link AXES} numbers each. Undefined when it needs more axes.
+ * A loop over `shape` with one set of strides for each operand, in as few axes as it can be told. Undefined when it
+ * needs more than four.
  */
-export function loopOver(shape: readonly number[], ...operands: number[][]): number[] | undefined {
+export function loopOver(shape: readonly number[], ...operands: number[][]): Loop | undefined {
   const sizes: number[] = [];
   const strides: number[][] = operands.map(() => []);
   for (let i = 0; i < shape.length; i++) {
@@ -42,8 +47,9 @@ export function loopOver(shape: readonly number[], ...operands: number[][]): num
       });
     }
   }
-  const missing = AXES - sizes.length;
+  const missing = 4 - sizes.length;
   if (missing < 0) return undefined;
-  const padded = (values: number[], by: number) => [...new Array<number>(missing).fill(by), ...values];
-  return [...padded(sizes, 1), ...strides.flatMap((s) => padded(s, 0))];
+  const padded = (values: number[], by: number) =>
+    [...new Array<number>(missing).fill(by), ...values] as unknown as Four;
+  return { shape: padded(sizes, 1), strides: strides.map((s) => padded(s, 0)) };
 }
