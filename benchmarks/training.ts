@@ -28,8 +28,8 @@ export class Training {
     parameters.initialize(0);
     const { adam_beta1, adam_beta2, adam_epsilon, weight_decay } = workload.optimizer;
     this.model = new LlamaForCausalLM(parameters);
-    this.gradients = new Gradients(parameters.layout, config, device);
-    this.optimizer = new AdamW(parameters.layout, device, {
+    this.gradients = new Gradients(parameters);
+    this.optimizer = new AdamW(parameters, {
       beta1: adam_beta1,
       beta2: adam_beta2,
       epsilon: adam_epsilon,

@@ -25,9 +25,8 @@ export function allocate({ model: config, precision, optimizer: options }: Prepa
   };
   try {
     const model = hold(new LlamaForCausalLM(new Parameters(config, device, precision)));
-    const { layout } = model.parameters;
-    const optimizer = hold(new AdamW(layout, device, options));
-    const gradients = hold(new Gradients(layout, config, device));
+    const optimizer = hold(new AdamW(model.parameters, options));
+    const gradients = hold(new Gradients(model.parameters));
     return { model, gradients, optimizer, dispose };
   } catch (error) {
     dispose();

@@ -13,7 +13,8 @@ import {
   renderHfConfig,
   toHfConfig,
 } from '../model/config.js';
-import { llamaLayout } from '../model/layout.js';
+import { layoutOf } from '../model/layout.js';
+import { causalLmSpecs } from '../model/specs.js';
 import { loadHfWeights, saveHfWeights, type WeightSet } from './hf_model.js';
 import { writeSafetensors } from './safetensors_writer.js';
 
@@ -25,7 +26,7 @@ class HeapWeights implements WeightSet {
   private readonly tensors: Map<string, NativeTensor>;
 
   constructor(config: LlamaConfig) {
-    this.entries = llamaLayout(config).entries;
+    this.entries = layoutOf(causalLmSpecs(config)).entries;
     this.tensors = new Map(
       this.entries.map(({ name, shape, size }) => [
         name,
@@ -120,7 +121,7 @@ describe('loadHfWeights', () => {
       tensor: NativeTensor.from(
         defaultDevice(),
         values[name] ?? Float32Array.of(1),
-        llamaLayout(config).entries.find((entry) => entry.name === name)?.shape,
+        layoutOf(causalLmSpecs(config)).entries.find((entry) => entry.name === name)?.shape,
       ),
     }));
     await writeSafetensors(join(scratch, 'model.safetensors'), tensors);

@@ -3,21 +3,20 @@ import { isAbsolute, join, relative } from 'node:path';
 import { UserError } from '../../errors.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
+import { EMBEDDING, HEAD } from '../model/specs.js';
 import { SafetensorsFile } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';
 import { type FileDigest, writeJson, writeSynced } from './synced_file.js';
 
-/** Parameters by their Hugging Face names; the layout of a model, or any other set of float32 tensors. */
+/** Parameters by their Hugging Face names; the layout of a model, or any other set of float tensors. */
 export interface WeightSet {
   entries: readonly { name: string; shape: readonly number[] }[];
-  /** A float32 view of its own, disposed by the caller. */
+  /** A view of its own, disposed by the caller: float32, or bfloat16 of what is kept in that alone. */
   tensor(name: string): NativeTensor;
 }
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
-const EMBEDDING = 'model.embed_tokens.weight';
-const HEAD = 'lm_head.weight';
 
 /** Buffers that old versions of transformers saved; they follow from the config. */
 const IGNORED = /\.rotary_emb\.inv_freq$/;
@@ -190,6 +189,13 @@ async function requireHeadIsEmbedding(file: SafetensorsFile, target: WeightSet):
     await file.readFloats(HEAD, (values, elementOffset) => {
       const part = embedding.view([values.length], elementOffset);
       const expected = part.floats();
+      // A frozen embedding in bfloat16 holds the rounded values.
+      if (part.dtype === 'bfloat16') {
+        const rounded = part.like();
+        rounded.write(values);
+        values = rounded.floats();
+        rounded.dispose();
+      }
       part.dispose();
       if (values.some((value, i) => value !== expected[i]))
         throw new UserError(

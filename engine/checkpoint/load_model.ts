@@ -2,19 +2,25 @@ import { type DeviceName, defaultDevice } from '../device/addon.js';
 import { readLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Parameters, type Precision } from '../model/parameters.js';
+import { causalLmSpecs, none, type Trainable } from '../model/specs.js';
 import { loadHfWeights } from './hf_model.js';
 
 /**
- * The model of a Hugging Face directory (`config.json` and safetensors), to be disposed by the caller. `unused`
+ * The model of a Hugging Face directory (`config.json` and safetensors), to be disposed by the caller. Its parameters
+ * are frozen unless `trainable` says otherwise: a model that only computes takes 2 bytes a parameter in bf16. `unused`
  * names the tensors of its files that a LLaMA has no use for.
  * @throws UserError naming file and key or tensor, as readLlamaConfig and loadHfWeights do
  */
 export async function loadModel(
   directory: string,
-  { precision = 'fp32', device = defaultDevice() }: { precision?: Precision; device?: DeviceName } = {},
+  {
+    precision = 'fp32',
+    device = defaultDevice(),
+    trainable = none,
+  }: { precision?: Precision; device?: DeviceName; trainable?: Trainable } = {},
 ): Promise<{ model: LlamaForCausalLM; unused: string[] }> {
   const config = readLlamaConfig(directory);
-  const parameters = new Parameters(config, device, precision);
+  const parameters = new Parameters(config, device, precision, causalLmSpecs(config, trainable));
   try {
     const unused = await loadHfWeights(directory, config, parameters);
     parameters.mastersChanged();

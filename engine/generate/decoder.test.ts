@@ -100,7 +100,8 @@ describe('dynamic RoPE', () => {
       tables.push(new RopeTables({ ...config, rope }, defaultDevice()));
       return tables.at(-1)!.angles(lengths, from);
     };
-    const reference = { parameters: model.parameters, ropeTables: { angles } } as unknown as LlamaForCausalLM;
+    const { parameters, trunk, head } = model;
+    const reference = { parameters, trunk, head, ropeTables: { angles } } as unknown as LlamaForCausalLM;
 
     for (const prompt of [most - 2, most + 10]) {
       const ids = idsOf(prompt + 6, config.vocabSize);

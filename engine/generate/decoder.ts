@@ -1,7 +1,6 @@
 import { NativeTensor, release } from '../device/native_tensor.js';
-import { openNorm, type Stream } from '../model/block.js';
+import { type Block, openNorm, type Stream } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
-import type { BlockWeights } from '../model/parameters.js';
 import { disposeAngles } from '../model/rope_tables.js';
 import { cachedAttention, type Heads } from '../ops/attention.js';
 import { gatherRows } from '../ops/embedding.js';
@@ -19,8 +18,8 @@ interface Step {
 }
 
 interface Layer {
-  weights: BlockWeights;
-  /** The rows of `weights.qkv` that make queries, and those that make a row of the cache. */
+  block: Block;
+  /** The rows of `block.qkv` that make queries, and those that make a row of the cache. */
   q: NativeTensor;
   kv: NativeTensor;
   cache: KvCache;
@@ -39,22 +38,25 @@ export class Decoder {
   private length = 0;
 
   constructor(private readonly model: LlamaForCausalLM) {
-    const { config, device, weights } = model.parameters;
+    const { config, device } = model.parameters;
     const { hiddenSize, headDim, numAttentionHeads: heads, numKeyValueHeads: kvHeads } = config;
     this.heads = { heads, kvHeads, headDim };
     const [qRows, kvRows] = [heads * headDim, 2 * kvHeads * headDim];
-    this.layers = weights.blocks.map((block) => ({
-      weights: block,
-      q: block.qkv.view([qRows, hiddenSize]),
-      kv: block.qkv.view([kvRows, hiddenSize], qRows * hiddenSize),
-      cache: new KvCache(device, block.qkv.dtype, kvRows),
-    }));
+    this.layers = model.trunk.blocks.map((block) => {
+      const { value } = block.qkv.weight;
+      return {
+        block,
+        q: value.view([qRows, hiddenSize]),
+        kv: value.view([kvRows, hiddenSize], qRows * hiddenSize),
+        cache: new KvCache(device, value.dtype, kvRows),
+      };
+    });
   }
 
   /** Appends ids [≥ 1] to the text and returns the logits of what follows the last one, float32 [vocab]. */
   append(ids: Int32Array): Float32Array {
-    const { parameters, ropeTables } = this.model;
-    const { config, device, weights } = parameters;
+    const { parameters, ropeTables, trunk, head } = this.model;
+    const { config, device } = parameters;
     const count = ids.length;
     const step: Step = {
       count,
@@ -66,7 +68,7 @@ export class Decoder {
     };
     this.length += count;
     const idTensor = NativeTensor.from(device, ids);
-    let stream: Stream = { residual: gatherRows(weights.embedding, idTensor) };
+    let stream: Stream = { residual: gatherRows(trunk.embedding.value, idTensor) };
     for (const layer of this.layers) stream = this.layerForward(stream, layer, step);
     disposeAngles(step.angles);
     release(idTensor, step.offsets.queries, step.offsets.keys);
@@ -75,8 +77,8 @@ export class Decoder {
       residual: lastRow(stream.residual),
       delta: lastRow(stream.delta!),
     };
-    const { y: hidden, rstd, h } = openNorm(last, weights.norm, config.rmsNormEps);
-    const logits = linear(hidden, weights.head, hidden.like([1, config.vocabSize], 'float32'));
+    const { y: hidden, rstd, h } = openNorm(last, trunk.norm, config.rmsNormEps);
+    const logits = head.logits(hidden);
     const values = logits.floats();
     release(stream.residual, stream.delta!, last.residual, hidden, rstd, h, logits);
     return values;
@@ -90,9 +92,9 @@ export class Decoder {
   }
 
   /** As model/block.ts, but nothing is kept for a backward pass, and q and k | v are products of their own. */
-  private layerForward(stream: Stream, { weights: w, q: wq, kv: wkv, cache }: Layer, step: Step): Stream {
+  private layerForward(stream: Stream, { block, q: wq, kv: wkv, cache }: Layer, step: Step): Stream {
     const { rmsNormEps } = this.model.parameters.config;
-    const { y: n1, rstd: rstd1, h } = openNorm(stream, w.inputNorm, rmsNormEps);
+    const { y: n1, rstd: rstd1, h } = openNorm(stream, block.inputNorm, rmsNormEps);
     if (h !== stream.residual) stream.residual.dispose();
     const { added, all } = cache.append(step.count);
     linear(n1, wkv, added);
@@ -101,12 +103,12 @@ export class Decoder {
     ropeInPlace(q, step.angles, this.heads.heads);
     const attended = cachedAttention(q, all, step.offsets, this.heads);
     release(n1, rstd1, added, all, q);
-    const o = linear(attended, w.o);
-    const { y: n2, rstd: rstd2, sum: h1 } = addRmsnorm(o, h, w.postAttentionNorm, rmsNormEps);
+    const o = block.o.forward(attended);
+    const { y: n2, rstd: rstd2, sum: h1 } = addRmsnorm(o, h, block.postAttentionNorm.value, rmsNormEps);
     release(attended, o, h);
-    const gateUp = linear(n2, w.gateUp);
+    const gateUp = block.gateUp.forward(n2);
     const activated = swiglu(gateUp);
-    const delta = linear(activated, w.down);
+    const delta = block.down.forward(activated);
     release(n2, rstd2, gateUp, activated);
     return { residual: h1, delta };
   }

@@ -1,11 +1,25 @@
 import { sizeOf } from '../device/native_tensor.js';
-import type { LlamaConfig } from './config.js';
 
-/** One parameter in the flat buffers; offsets and sizes count elements. */
-export interface LayoutEntry {
+/** What a parameter of a new model starts from: N(0, normal²), or one value everywhere. */
+export type Initial = { normal: number } | { constant: number };
+
+/** All that a model says of one of its parameters. */
+export interface ParameterSpec {
   /** The name in Hugging Face files. */
   name: string;
   shape: readonly number[];
+  initial: Initial;
+  /** Whether weight decay applies: to everything but norms and biases, as Hugging Face's Trainer does. */
+  decayed: boolean;
+  /** A frozen parameter has neither gradient nor moments nor, in bf16, a float32 master. */
+  trainable: boolean;
+}
+
+/** Parameters that lie next to each other, so that ops can take them as one matrix: their rows follow each other. */
+export type ParameterGroup = readonly ParameterSpec[];
+
+/** One parameter in the flat buffers; offsets and sizes count elements. */
+export interface LayoutEntry extends ParameterSpec {
   offset: number;
   size: number;
 }
@@ -14,19 +28,21 @@ export interface LayoutEntry {
 export interface LayoutRange {
   offset: number;
   size: number;
-  /** Whether weight decay applies: to everything but norms, as Hugging Face's Trainer does. */
   decayed: boolean;
 }
 
 /**
- * Where every parameter lies in the flat buffers of weights, gradients and moments. q|k|v and gate|up are
- * adjacent, so each is one GEMM; decayed and undecayed parameters form one range each, so AdamW, clipping and
- * zeroing are calls over ranges.
+ * Where every parameter lies in the flat buffers. Trainable ones come first, so that gradients, moments and masters
+ * are buffers of `trainableSize` elements with the same offsets; among these the decayed ones, so that AdamW,
+ * clipping and zeroing are calls over ranges.
  */
 export interface Layout {
+  /** In the order of the specifications, which is that of files and of the seeds of new weights. */
   entries: readonly LayoutEntry[];
+  /** Of trainable parameters. */
   ranges: readonly LayoutRange[];
-  /** Elements of a flat buffer, alignment included. */
+  /** Elements of the flat buffers, alignment included: of what is trained, and of all. */
+  trainableSize: number;
   size: number;
   /** Elements of all parameters, without the alignment. */
   parameters: number;
@@ -35,48 +51,53 @@ export interface Layout {
 /** Groups start at multiples of 128 elements: 256 bytes in bfloat16, 512 in float32. */
 const ALIGN = 128;
 
-/** The layout of a LlamaForCausalLM; a tied model has no `lm_head.weight`. */
-export function llamaLayout(config: LlamaConfig): Layout {
-  const { hiddenSize: c, intermediateSize: f, vocabSize: v, headDim: d } = config;
-  const q = config.numAttentionHeads * d;
-  const kv = config.numKeyValueHeads * d;
-  const entries: LayoutEntry[] = [];
+/** @throws Error for a group whose members differ in what the flat buffers keep of them, or that are not rows alike */
+export function layoutOf(groups: readonly ParameterGroup[]): Layout {
+  const offsets = new Map<ParameterSpec, number>();
   let end = 0;
-  const group = (...members: [string, number[]][]) => {
-    end = Math.ceil(end / ALIGN) * ALIGN;
-    for (const [name, shape] of members) {
-      entries.push({ name, shape, offset: end, size: sizeOf(shape) });
-      end += sizeOf(shape);
+  const aligned = () => (end = Math.ceil(end / ALIGN) * ALIGN);
+  const place = (isOfRange: (spec: ParameterSpec) => boolean) => {
+    const offset = end;
+    for (const group of groups.filter(([first]) => isOfRange(first))) {
+      checkAlike(group);
+      aligned();
+      for (const spec of group) {
+        offsets.set(spec, end);
+        end += sizeOf(spec.shape);
+      }
     }
+    return { offset, size: aligned() - offset };
   };
-  const layer = (i: number, part: string) => `model.layers.${i}.${part}.weight`;
+  const ranges = [true, false].map((decayed) => ({
+    ...place((spec) => spec.trainable && spec.decayed === decayed),
+    decayed,
+  }));
+  const trainableSize = end;
+  place((spec) => !spec.trainable);
 
-  group(['model.embed_tokens.weight', [v, c]]);
-  for (let i = 0; i < config.numHiddenLayers; i++) {
-    group(
-      [layer(i, 'self_attn.q_proj'), [q, c]],
-      [layer(i, 'self_attn.k_proj'), [kv, c]],
-      [layer(i, 'self_attn.v_proj'), [kv, c]],
-    );
-    group([layer(i, 'self_attn.o_proj'), [c, q]]);
-    group([layer(i, 'mlp.gate_proj'), [f, c]], [layer(i, 'mlp.up_proj'), [f, c]]);
-    group([layer(i, 'mlp.down_proj'), [c, f]]);
-  }
-  if (!config.tieWordEmbeddings) group(['lm_head.weight', [v, c]]);
-  const decayed = Math.ceil(end / ALIGN) * ALIGN;
-  for (let i = 0; i < config.numHiddenLayers; i++) {
-    group([layer(i, 'input_layernorm'), [c]]);
-    group([layer(i, 'post_attention_layernorm'), [c]]);
-  }
-  group(['model.norm.weight', [c]]);
-  const size = Math.ceil(end / ALIGN) * ALIGN;
+  const entries = groups.flat().map((spec) => ({
+    ...spec,
+    offset: offsets.get(spec)!,
+    size: sizeOf(spec.shape),
+  }));
   return {
     entries,
-    ranges: [
-      { offset: 0, size: decayed, decayed: true },
-      { offset: decayed, size: size - decayed, decayed: false },
-    ],
-    size,
-    parameters: entries.reduce((sum, e) => sum + e.size, 0),
+    ranges: ranges.filter(({ size }) => size > 0),
+    trainableSize,
+    size: end,
+    parameters: entries.reduce((sum, { size }) => sum + size, 0),
   };
+}
+
+function checkAlike(group: ParameterGroup): void {
+  const [first, ...others] = group;
+  for (const other of others)
+    if (
+      other.trainable !== first.trainable ||
+      other.decayed !== first.decayed ||
+      other.shape.slice(1).join() !== first.shape.slice(1).join()
+    )
+      throw new Error(
+        `${first.name} and ${other.name} are one matrix: both are trainable or frozen, decayed or not, with rows of one shape`,
+      );
 }

@@ -2,96 +2,131 @@ import type { DeviceName } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
-import { type Layout, llamaLayout } from './layout.js';
+import { type Layout, layoutOf, type ParameterGroup } from './layout.js';
+import { causalLmSpecs } from './specs.js';
 
 /** `bf16`: bfloat16 weights, activations and GEMMs; master weights, gradients, moments and statistics stay float32. */
 export type Precision = 'fp32' | 'bf16';
 
-/** The weights of one block, in the order of use; views of a flat buffer. */
-export interface BlockWeights {
-  inputNorm: NativeTensor;
-  qkv: NativeTensor;
-  o: NativeTensor;
-  postAttentionNorm: NativeTensor;
-  gateUp: NativeTensor;
-  down: NativeTensor;
+/** A parameter, or several that lie next to each other, as one tensor that ops take. */
+export interface Weight {
+  /** A view of what arithmetic uses. */
+  value: NativeTensor;
+  /** Where it lies in the flat buffers. */
+  offset: number;
+  trainable: boolean;
 }
 
-/** The weights of a model (or their gradients), as the forward and backward passes take them. */
-export interface LlamaWeights {
-  embedding: NativeTensor;
-  blocks: BlockWeights[];
-  norm: NativeTensor;
-  /** The embedding itself in a tied model. */
-  head: NativeTensor;
-}
-
-/** The parameters of a LLaMA model: flat float32 masters, and the copy that arithmetic uses (itself in fp32). */
+/** The parameters of a LLaMA model in flat buffers. */
 export class Parameters {
   readonly layout: Layout;
+  /** The weights that arithmetic uses, float32 or bfloat16 [layout.size]. */
+  readonly flat: NativeTensor;
+  /** What the optimizer updates, float32 [layout.trainableSize]: in fp32 the first part of `flat` itself. */
   readonly master: NativeTensor;
-  /** bfloat16 copy of the masters; undefined in fp32. */
-  readonly half: NativeTensor | undefined;
-  readonly weights: LlamaWeights;
+  private readonly weights: Weight[] = [];
 
   constructor(
     readonly config: LlamaConfig,
     readonly device: DeviceName,
     readonly precision: Precision,
+    specs: readonly ParameterGroup[] = causalLmSpecs(config),
   ) {
-    this.layout = llamaLayout(config);
-    this.master = zeros(device, this.layout.size);
-    this.half =
-      precision === 'bf16' ? NativeTensor.onHeap(device, 'bfloat16', [this.layout.size]) : undefined;
-    this.weights = viewsOf(this.half ?? this.master, this.layout, config);
+    this.layout = layoutOf(specs);
+    const { size, trainableSize } = this.layout;
+    if (precision === 'bf16') {
+      this.flat = NativeTensor.onHeap(device, 'bfloat16', [size]);
+      this.master = zeros(device, trainableSize);
+    } else {
+      this.flat = zeros(device, size);
+      this.master = this.flat.view([trainableSize]);
+    }
   }
 
-  /** The master of one parameter, a view to be disposed by the caller. */
+  /** The parameters of these names, which lie next to each other, as one tensor. */
+  weight(...names: readonly string[]): Weight {
+    const [first, ...others] = names.map((name) => this.entry(name));
+    let { offset, size } = first;
+    for (const other of others) {
+      if (other.offset !== offset + size)
+        throw new Error(`${names.join(', ')} do not lie next to each other`);
+      size += other.size;
+    }
+    const [, ...row] = first.shape;
+    const rows = [first, ...others].reduce((sum, { shape }) => sum + shape[0], 0);
+    const weight = {
+      value: this.flat.view([rows, ...row], first.offset),
+      offset: first.offset,
+      trainable: first.trainable,
+    };
+    this.weights.push(weight);
+    return weight;
+  }
+
+  /** One parameter, as exactly as it is kept: a view to be disposed by the caller: its master, if it has one. */
   tensor(name: string): NativeTensor {
-    const entry = this.layout.entries.find((e) => e.name === name);
-    if (!entry) throw new Error(`the model has no parameter ${name}`);
-    return this.master.view(entry.shape, entry.offset);
+    const { shape, offset, trainable } = this.entry(name);
+    return (trainable ? this.master : this.flat).view(shape, offset);
   }
 
   get entries(): Layout['entries'] {
     return this.layout.entries;
   }
 
-  /** Brings the bfloat16 copy up to date after the masters were written other than by the optimizer. */
+  /** Brings the weights that arithmetic uses up to date after the masters were written other than by the optimizer. */
   mastersChanged(): void {
-    if (this.half) cast(this.half, this.master);
+    if (this.precision === 'fp32') return;
+    const trained = this.flat.view([this.layout.trainableSize]);
+    cast(trained, this.master);
+    trained.dispose();
   }
 
-  /** Hugging Face's initialisation: N(0, initializer_range²) for matrices, 1 for norms; a function of `seed`. */
+  /** A new model's values: a function of `seed`, and of each parameter's place among the specifications. */
   initialize(seed: number): void {
-    this.layout.entries.forEach((entry, stream) => {
-      const tensor = this.tensor(entry.name);
-      if (entry.shape.length === 1) fill(tensor, 1);
-      else fillNormal(tensor, { seed, stream, std: this.config.initializerRange });
+    this.entries.forEach(({ name, shape, initial }, stream) => {
+      const tensor = this.tensor(name);
+      const wide = tensor.dtype === 'float32' ? tensor : tensor.like(shape, 'float32');
+      if ('normal' in initial) fillNormal(wide, { seed, stream, std: initial.normal });
+      else fill(wide, initial.constant);
+      if (wide !== tensor) {
+        cast(tensor, wide);
+        wide.dispose();
+      }
       tensor.dispose();
     });
     this.mastersChanged();
   }
 
   dispose(): void {
-    disposeViews(this.weights, this.config.tieWordEmbeddings);
+    for (const { value } of this.weights) value.dispose();
     this.master.dispose();
-    this.half?.dispose();
+    this.flat.dispose();
+  }
+
+  private entry(name: string) {
+    const entry = this.entries.find((e) => e.name === name);
+    if (!entry) throw new Error(`the model has no parameter ${name}`);
+    return entry;
   }
 }
 
-/** Gradients of all parameters, flat float32, with the views that backward adds to. */
+/** Gradients of all trainable parameters, flat float32, with the views that backward adds to. */
 export class Gradients {
   readonly flat: NativeTensor;
-  readonly weights: LlamaWeights;
+  private readonly views = new Map<Weight, NativeTensor>();
 
-  constructor(
-    readonly layout: Layout,
-    private readonly config: LlamaConfig,
-    device: DeviceName,
-  ) {
-    this.flat = zeros(device, layout.size);
-    this.weights = viewsOf(this.flat, layout, config);
+  constructor(readonly parameters: Parameters) {
+    this.flat = zeros(parameters.device, parameters.layout.trainableSize);
+  }
+
+  /** What the gradient of a weight is added to, of its shape; undefined for a frozen one, whose gradient nobody wants. */
+  of(weight: Weight): NativeTensor | undefined {
+    if (!weight.trainable) return undefined;
+    const known = this.views.get(weight);
+    if (known) return known;
+    const view = this.flat.view(weight.value.shape, weight.offset);
+    this.views.set(weight, view);
+    return view;
   }
 
   zero(): void {
@@ -99,7 +134,7 @@ export class Gradients {
   }
 
   dispose(): void {
-    disposeViews(this.weights, this.config.tieWordEmbeddings);
+    for (const view of this.views.values()) view.dispose();
     this.flat.dispose();
   }
 }
@@ -109,38 +144,4 @@ export function zeros(device: DeviceName, size: number): NativeTensor {
   const t = NativeTensor.onHeap(device, 'float32', [size]);
   fill(t, 0);
   return t;
-}
-
-function viewsOf(flat: NativeTensor, layout: Layout, config: LlamaConfig): LlamaWeights {
-  const byName = new Map(layout.entries.map((e) => [e.name, e]));
-  // Adjacent parameters seen as one matrix: their rows follow each other.
-  const view = (...names: string[]) => {
-    const entries = names.map((name) => byName.get(name)!);
-    const rows = entries.reduce((sum, e) => sum + e.shape[0], 0);
-    return flat.view([rows, ...entries[0].shape.slice(1)], entries[0].offset);
-  };
-  const embedding = view('model.embed_tokens.weight');
-  return {
-    embedding,
-    blocks: Array.from({ length: config.numHiddenLayers }, (_, i) => {
-      const of = (part: string) => `model.layers.${i}.${part}.weight`;
-      return {
-        inputNorm: view(of('input_layernorm')),
-        qkv: view(of('self_attn.q_proj'), of('self_attn.k_proj'), of('self_attn.v_proj')),
-        o: view(of('self_attn.o_proj')),
-        postAttentionNorm: view(of('post_attention_layernorm')),
-        gateUp: view(of('mlp.gate_proj'), of('mlp.up_proj')),
-        down: view(of('mlp.down_proj')),
-      };
-    }),
-    norm: view('model.norm.weight'),
-    head: config.tieWordEmbeddings ? embedding : view('lm_head.weight'),
-  };
-}
-
-function disposeViews(weights: LlamaWeights, tied: boolean): void {
-  for (const block of weights.blocks) for (const t of Object.values(block) as NativeTensor[]) t.dispose();
-  weights.embedding.dispose();
-  weights.norm.dispose();
-  if (!tied) weights.head.dispose();
 }

@@ -81,15 +81,15 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
     const parameters = new Parameters(config, defaultDevice(), precision);
     parameters.initialize(1);
     const before = parameters.master.floats();
-    const gradients = new Gradients(parameters.layout, config, defaultDevice());
-    const optimizer = new AdamW(parameters.layout, defaultDevice(), {
+    const gradients = new Gradients(parameters);
+    const optimizer = new AdamW(parameters, {
       beta1: 0.9,
       beta2: 0.999,
       epsilon: 1e-8,
       weightDecay: 0.1,
     });
     fill(gradients.flat, 3);
-    optimizer.step(1, 0.5, parameters, gradients, 2);
+    optimizer.step(1, 0.5, gradients, 2);
     const after = parameters.master.floats();
     const m = optimizer.m.floats();
     for (const { name, offset, size } of parameters.layout.entries) {
@@ -100,10 +100,8 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
         expect(m[i]).toBeCloseTo(0.1 * 6, 6);
       }
     }
-    const used = (parameters.half ?? parameters.master).floats();
-    const rounded = NativeTensor.onHeap(defaultDevice(), parameters.half ? 'bfloat16' : 'float32', [
-      after.length,
-    ]);
+    const used = parameters.flat.floats();
+    const rounded = NativeTensor.onHeap(defaultDevice(), parameters.flat.dtype, [after.length]);
     rounded.write(after);
     expect(used).toEqual(rounded.floats());
     for (const t of [rounded, optimizer, gradients, parameters]) t.dispose();

@@ -1,6 +1,5 @@
-import { addon, type DeviceName } from '../device/addon.js';
+import { addon } from '../device/addon.js';
 import type { NativeTensor } from '../device/native_tensor.js';
-import type { Layout } from '../model/layout.js';
 import { type Gradients, type Parameters, zeros } from '../model/parameters.js';
 
 export interface AdamWOptions {
@@ -21,27 +20,22 @@ export class AdamW {
   readonly v: NativeTensor;
 
   constructor(
-    readonly layout: Layout,
-    device: DeviceName,
+    private readonly parameters: Parameters,
     readonly options: AdamWOptions,
   ) {
-    this.m = zeros(device, layout.size);
-    this.v = zeros(device, layout.size);
+    const { device, layout } = parameters;
+    this.m = zeros(device, layout.trainableSize);
+    this.v = zeros(device, layout.trainableSize);
   }
 
   /** Update number `step`, counted from 1, with gradients multiplied by `gradScale`. */
-  step(
-    step: number,
-    learningRate: number,
-    parameters: Parameters,
-    gradients: Gradients,
-    gradScale = 1,
-  ): void {
+  step(step: number, learningRate: number, gradients: Gradients, gradScale = 1): void {
     const { beta1, beta2, epsilon, weightDecay } = this.options;
-    for (const { offset, size, decayed } of this.layout.ranges) {
+    const { layout, precision, master, flat } = this.parameters;
+    for (const { offset, size, decayed } of layout.ranges) {
       const range = (t: NativeTensor) => t.view([size], offset);
-      const [p, m, v, g] = [parameters.master, this.m, this.v, gradients.flat].map(range);
-      const p16 = parameters.half && range(parameters.half);
+      const [p, m, v, g] = [master, this.m, this.v, gradients.flat].map(range);
+      const p16 = precision === 'bf16' ? range(flat) : undefined;
       addon.ops.adamw({
         p,
         m,

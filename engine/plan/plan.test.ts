@@ -71,8 +71,8 @@ function doRun(
   const parameters = new Parameters(model, device, precision);
   parameters.initialize(1);
   const llama = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters.layout, model, device);
-  const optimizer = new AdamW(parameters.layout, device, {
+  const gradients = new Gradients(parameters);
+  const optimizer = new AdamW(parameters, {
     beta1: 0.9,
     beta2: 0.99,
     epsilon: 1e-8,
@@ -80,9 +80,9 @@ function doRun(
   });
   for (const [i, size] of training.entries()) {
     gradients.zero();
-    llama.forwardBackward(microBatch(size), 1 / size.tokens, gradients, { gradientCheckpointing });
+    llama.forwardBackward(microBatch(size), 1 / size.tokens, gradients, { gradientCheckpointing }).dispose();
     globalNorm(gradients.flat);
-    optimizer.step(i + 1, 1e-3, parameters, gradients);
+    optimizer.step(i + 1, 1e-3, gradients);
   }
   const { flops } = addon.stats(device);
   for (const size of evaluation) llama.losses(microBatch(size));

@@ -69,8 +69,8 @@ export function planRun({
   const { heapBytes } = addon.stats(meta);
   const parameters = new Parameters(config, meta, precision);
   const model = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters.layout, config, meta);
-  const optimizer = new AdamW(parameters.layout, meta, {
+  const gradients = new Gradients(parameters);
+  const optimizer = new AdamW(parameters, {
     beta1: 0,
     beta2: 0,
     epsilon: 0,
@@ -91,7 +91,7 @@ export function planRun({
     return arenaHighWater;
   };
   const train = (size: BatchSize) => {
-    model.forwardBackward(emptyBatch(size), 1, gradients, { gradientCheckpointing });
+    model.forwardBackward(emptyBatch(size), 1, gradients, { gradientCheckpointing }).dispose();
   };
 
   const largest = largestBy(contenders(training), (size) => measure(() => train(size)))!;
@@ -100,7 +100,7 @@ export function planRun({
   );
   measure(() => {
     globalNorm(gradients.flat);
-    optimizer.step(1, 0, parameters, gradients);
+    optimizer.step(1, 0, gradients);
   });
   const flops = countFlops(training, (lengths, labelTokens) => {
     addon.resetStats(meta);
@@ -110,8 +110,7 @@ export function planRun({
   });
 
   const parts = {
-    weights: parameters.master.bytes,
-    bf16Weights: parameters.half?.bytes ?? 0,
+    ...weightBytes(parameters),
     gradients: gradients.flat.bytes,
     moments: optimizer.m.bytes + optimizer.v.bytes,
   };
@@ -134,6 +133,12 @@ export function planRun({
     largest,
     largestEvaluation,
   };
+}
+
+function weightBytes({ precision, master, flat }: Parameters): Pick<MemoryPlan, 'weights' | 'bf16Weights'> {
+  return precision === 'bf16'
+    ? { weights: master.bytes, bf16Weights: flat.bytes }
+    : { weights: flat.bytes, bf16Weights: 0 };
 }
 
 /** A micro-batch of that size; on `meta` nobody looks at the ids. */

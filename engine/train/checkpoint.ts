@@ -50,7 +50,8 @@ export type TrainerState = z.infer<typeof STATE_JSON>;
 
 /** The moments under the names torch's AdamW gives them. */
 function moments(parameters: Parameters, optimizer: AdamW): { name: string; tensor: NativeTensor }[] {
-  return parameters.entries.flatMap(({ name, shape, offset }) => [
+  const trained = parameters.entries.filter(({ trainable }) => trainable);
+  return trained.flatMap(({ name, shape, offset }) => [
     { name: `exp_avg.${name}`, tensor: optimizer.m.view(shape, offset) },
     { name: `exp_avg_sq.${name}`, tensor: optimizer.v.view(shape, offset) },
   ]);

@@ -51,7 +51,7 @@ function start(configFile: string, weightsFile: string, precision: Precision) {
     tensor.dispose();
   }
   parameters.mastersChanged();
-  const gradients = new Gradients(parameters.layout, config, defaultDevice());
+  const gradients = new Gradients(parameters);
   disposables.push(model, gradients);
   return { model, gradients };
 }
@@ -107,7 +107,7 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
         precision,
       );
       const { layout } = model.parameters;
-      const optimizer = new AdamW(layout, defaultDevice(), {
+      const optimizer = new AdamW(model.parameters, {
         beta1: spec.betas[0],
         beta2: spec.betas[1],
         epsilon: spec.eps,

@@ -2,7 +2,7 @@ import { UserError } from '../../errors.js';
 import type { MicroBatch } from '../model/device_batch.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Gradients } from '../model/parameters.js';
-import { sumSquares } from '../ops/reduce.js';
+import { sum, sumSquares } from '../ops/reduce.js';
 import type { AdamW } from '../optim/adamw.js';
 import { clipFactor, globalNorm } from '../optim/clip.js';
 import { learningRateAt, type Schedule } from '../optim/schedule.js';
@@ -96,7 +96,7 @@ export async function train({
 
     const learningRate = learningRateAt(schedule, step);
     const scale = clipFactor(gradNorm, options.maxGradNorm);
-    optimizer.step(step + 1, learningRate, model.parameters, gradients, scale);
+    optimizer.step(step + 1, learningRate, gradients, scale);
 
     done = step + 1;
     sums = added(sums, loss, batches, performance.now() - started);
@@ -151,7 +151,9 @@ async function accumulate(
   for (const batch of batches) {
     const share = lossNormalization === 'token_mean' ? stepLabels : batch.labelTokens * batches.length;
     const weight = share > 0 ? 1 / share : 0;
-    losses.push(weight * model.forwardBackward(batch, weight, gradients, { gradientCheckpointing }));
+    const loss = model.forwardBackward(batch, weight, gradients, { gradientCheckpointing });
+    losses.push(weight * sum(loss));
+    loss.dispose();
     await new Promise(setImmediate);
     if (hooks.stopRequested() === 'now') return undefined;
   }
@@ -227,7 +229,8 @@ function notFinite(
 ): UserError {
   const loss = losses.reduce((sum, x) => sum + x, 0);
   const wrong = batches.filter((_, i) => !Number.isFinite(losses[i]));
-  const bad = gradients.layout.entries.find(({ offset, size }) => {
+  const bad = gradients.parameters.entries.find(({ trainable, offset, size }) => {
+    if (!trainable) return false;
     const part = gradients.flat.view([size], offset);
     const squares = sumSquares(part);
     part.dispose();

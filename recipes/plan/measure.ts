@@ -46,13 +46,13 @@ export async function trialRun(
   const train = (examples: ArrayLike<number>) => {
     const batch = makeMicroBatch(dataset, examples);
     const weight = batch.labelTokens > 0 ? 1 / batch.labelTokens : 0;
-    model.forwardBackward(batch, weight, gradients, { gradientCheckpointing });
+    model.forwardBackward(batch, weight, gradients, { gradientCheckpointing }).dispose();
     return batch.ids.length;
   };
   let updates = 0;
   const update = () => {
     const scale = clipFactor(globalNorm(gradients.flat), maxGradNorm);
-    optimizer.step(++updates, config.learning_rate, parameters, gradients, scale);
+    optimizer.step(++updates, config.learning_rate, gradients, scale);
     gradients.zero();
   };
 

@@ -1,6 +1,7 @@
 import { measureRun, type RunSchedule } from '../../data/index.js';
 import { availableMemory, type Memory } from '../../engine/machine/memory.js';
-import { llamaLayout } from '../../engine/model/layout.js';
+import { layoutOf } from '../../engine/model/layout.js';
+import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { planRun, type RunPlan } from '../../engine/plan/plan.js';
 import { evaluationExamples, type PreparedRun } from '../prepare.js';
@@ -57,7 +58,7 @@ export function diskUse(
   { model, config, training, schedule }: Pick<PreparedRun, 'model' | 'config' | 'training' | 'schedule'>,
   { stepsDone, checkpoints, holdsModel } = { stepsDone: 0, checkpoints: 0, holdsModel: false },
 ): DiskUse {
-  const weights = 4 * llamaLayout(model).parameters;
+  const weights = 4 * layoutOf(causalLmSpecs(model)).parameters;
   const { totalSteps } = schedule;
   const limit = config.save_total_limit ?? Number.POSITIVE_INFINITY;
   const every = training.saveEvery;

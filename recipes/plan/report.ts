@@ -2,7 +2,8 @@ import { type Dataset, measureRun } from '../../data/index.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { addon } from '../../engine/device/addon.js';
 import { availableMemory } from '../../engine/machine/memory.js';
-import { llamaLayout } from '../../engine/model/layout.js';
+import { layoutOf } from '../../engine/model/layout.js';
+import { causalLmSpecs } from '../../engine/model/specs.js';
 import type { BatchSize } from '../../engine/plan/batch_size.js';
 import { type RunPlan, residentAllowance } from '../../engine/plan/plan.js';
 import { type PreparedRun, scheduleOf } from '../prepare.js';
@@ -102,7 +103,7 @@ export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
   const machine = availableMemory();
   return {
     model: {
-      parameters: llamaLayout(prepared.model).parameters,
+      parameters: layoutOf(causalLmSpecs(prepared.model)).parameters,
       precision: prepared.precision,
       gradient_checkpointing: training.gradientCheckpointing,
     },

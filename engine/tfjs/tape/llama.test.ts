@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { lossSum } from '../../../tests/loss_sum.js';
 import { Random } from '../../../tests/op_cases.js';
 import { readSafetensors } from '../../../tests/read_safetensors.js';
 import { addon, defaultDevice } from '../../device/addon.js';
@@ -65,8 +66,8 @@ describe.each(['gqa-tied', 'mha-untied', 'rope-dynamic'])('%s', (name) => {
       const before = memory();
       const model = explicitModel(files, precision);
       const { layout } = model.parameters;
-      const gradients = new Gradients(layout, config, defaultDevice());
-      const expected = model.forwardBackward(batch, 1 / labels, gradients) / labels;
+      const gradients = new Gradients(model.parameters);
+      const expected = lossSum(model.forwardBackward(batch, 1 / labels, gradients)) / labels;
       const flat = gradients.flat.floats();
       tf.tidy(() => {
         const names = layout.entries.map((e) => e.name);
@@ -100,8 +101,8 @@ describe.each(['gqa-tied', 'mha-untied', 'rope-dynamic'])('%s', (name) => {
     const model = explicitModel(files, 'fp32');
     const { layout } = model.parameters;
     const logits = model.logits(batch);
-    const gradients = new Gradients(layout, config, defaultDevice());
-    model.forwardBackward(batch, 1 / labels, gradients);
+    const gradients = new Gradients(model.parameters);
+    model.forwardBackward(batch, 1 / labels, gradients).dispose();
     const flat = gradients.flat.floats();
     tf.tidy(() => {
       const names = layout.entries.map((e) => e.name);

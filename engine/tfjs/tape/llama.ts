@@ -1,5 +1,4 @@
 import {
-  add,
   concat,
   customGrad,
   engine,
@@ -15,18 +14,17 @@ import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import type { LlamaConfig } from '../../model/config.js';
 import type { MicroBatch } from '../../model/device_batch.js';
-import { llamaLayout } from '../../model/layout.js';
+import { layoutOf } from '../../model/layout.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../../model/parameters.js';
-import { RopeTables } from '../../model/rope_tables.js';
+import { blockNames, causalLmSpecs, EMBEDDING, FINAL_NORM, HEAD } from '../../model/specs.js';
 import { axpby, cast } from '../../ops/elementwise.js';
+import { sum } from '../../ops/reduce.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
-import { attention } from './attention.js';
+import { llamaBlock } from './block.js';
 import { embedding } from './embedding.js';
 import { linear } from './linear.js';
-import { addRmsnorm, rmsnorm } from './rmsnorm.js';
-import { rope } from './rope.js';
-import { swiglu } from './swiglu.js';
+import { rmsnorm } from './rmsnorm.js';
 import { onceDifferentiable } from './tape_op.js';
 
 // The model as differentiable TF.js functions, for tf.grads, variableGrads and TF.js's optimizers. Weights are inputs,
@@ -53,7 +51,7 @@ export function llamaLoss(
   batch: MicroBatch,
   { precision = 'fp32', gradientCheckpointing = false }: LossOptions = {},
 ): Scalar {
-  const { entries } = llamaLayout(config);
+  const { entries } = layoutOf(causalLmSpecs(config));
   check(config, weights);
   const labels = batch.targets.reduce((count, target) => count + (target === -100 ? 0 : 1), 0);
   const wanted = engine().isTapeOn();
@@ -70,9 +68,10 @@ export function llamaLoss(
     const model = new LlamaForCausalLM(parameters);
     let value = 0;
     if (wanted) {
-      const gradients = new Gradients(parameters.layout, config, defaultDevice());
-      const sum = model.forwardBackward(batch, 1 / labels, gradients, { gradientCheckpointing });
-      if (labels > 0) value = sum / labels;
+      const gradients = new Gradients(parameters);
+      const losses = model.forwardBackward(batch, 1 / labels, gradients, { gradientCheckpointing });
+      if (labels > 0) value = sum(losses) / labels;
+      losses.dispose();
       // What is saved has to be a tensor: all gradients are one, flat.
       const flat = gradients.flat;
       save([tensorFrom(adopt(flat.view(flat.shape)))]);
@@ -99,8 +98,8 @@ export function llamaLoss(
 }
 
 /**
- * The logits [tokens, vocab] of every position, differentiable in all weights: the same model made of the tape forms
- * of its ops, for losses of one's own. TF.js's tape keeps every activation until backward ends; llamaLoss() does not.
+ * The logits [tokens, vocab] of every position, differentiable in all weights, for losses of one's own. TF.js's tape
+ * keeps the input of each block, and the logits of all positions exist at once; llamaLoss() keeps neither.
  */
 export function llamaLogits(
   config: LlamaConfig,
@@ -108,44 +107,32 @@ export function llamaLogits(
   { ids, documentOffsets }: Pick<MicroBatch, 'ids' | 'documentOffsets'>,
 ): Tensor2D {
   check(config, weights);
-  const heads = {
-    heads: config.numAttentionHeads,
-    kvHeads: config.numKeyValueHeads,
-    headDim: config.headDim,
-  };
-  const eps = config.rmsNormEps;
   const lengths = Array.from(documentOffsets.subarray(1), (end, j) => end - documentOffsets[j]);
   return tidy(() => {
-    const tables = new RopeTables(config, defaultDevice());
-    const { cos, sin, index } = tables.angles(lengths);
-    tables.dispose();
-    const angles = {
-      cos: tensorFrom(adopt(cos)),
-      sin: tensorFrom(adopt(sin)),
-      index: tensorFrom(adopt(index)),
+    const joined = (names: readonly string[]) => {
+      const parts = names.map((name) => weights[name]);
+      return parts.length === 1 ? parts[0] : concat(parts, 0);
     };
-    const table = weights['model.embed_tokens.weight'];
-    let h = embedding(table, tensor1d(ids, 'int32'));
+    let h = embedding(weights[EMBEDDING], tensor1d(ids, 'int32')) as Tensor2D;
     for (let i = 0; i < config.numHiddenLayers; i++) {
-      const w = (part: string) => weights[`model.layers.${i}.${part}.weight`];
-      const joined = (...parts: string[]) => concat(parts.map(w), 0);
-      const qkv = linear(
-        rmsnorm(h, w('input_layernorm'), eps),
-        joined('self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'),
-      );
-      const attended = attention(rope(qkv, angles, heads.heads + heads.kvHeads), lengths, heads);
-      const o = linear(attended as Tensor, w('self_attn.o_proj'));
-      const { y, sum } = addRmsnorm(o, h, w('post_attention_layernorm'), eps);
-      const gateUp = linear(y, joined('mlp.gate_proj', 'mlp.up_proj'));
-      h = add(linear(swiglu(gateUp), w('mlp.down_proj')), sum);
+      const { inputNorm, qkv, o, postAttentionNorm, gateUp, down } = blockNames(i);
+      const block = {
+        inputNorm: joined(inputNorm),
+        qkv: joined(qkv),
+        o: joined(o),
+        postAttentionNorm: joined(postAttentionNorm),
+        gateUp: joined(gateUp),
+        down: joined(down),
+      };
+      h = llamaBlock(h, block, lengths, config);
     }
-    const head = config.tieWordEmbeddings ? table : weights['lm_head.weight'];
-    return linear(rmsnorm(h, weights['model.norm.weight'], eps), head) as Tensor2D;
+    const head = weights[config.tieWordEmbeddings ? EMBEDDING : HEAD];
+    return linear(rmsnorm(h, weights[FINAL_NORM], config.rmsNormEps), head) as Tensor2D;
   });
 }
 
 function check(config: LlamaConfig, weights: NamedWeights): void {
-  for (const { name, shape } of llamaLayout(config).entries) {
+  for (const { name, shape } of causalLmSpecs(config).flat()) {
     const given = weights[name];
     if (!given) throw new Error(`the weight ${name} [${shape}] is missing`);
     if (given.shape.join() !== shape.join())

@@ -1,0 +1,131 @@
+import { type NativeTensor, release } from '../device/native_tensor.js';
+import { fill } from '../ops/elementwise.js';
+import { gatherRows, scatterAddRows } from '../ops/embedding.js';
+import { rmsnormBackward } from '../ops/rmsnorm.js';
+import {
+  type Block,
+  type BlockSaved,
+  blockBackward,
+  blockForward,
+  blockOf,
+  forgetInner,
+  headsOf,
+  isTrained,
+  openNorm,
+  type Stream,
+  withinDocuments,
+} from './block.js';
+import type { DeviceBatch } from './device_batch.js';
+import type { GradientOf } from './linear_layer.js';
+import type { Parameters, Weight } from './parameters.js';
+import { EMBEDDING, FINAL_NORM } from './specs.js';
+
+/** What forward keeps for backward: everything, the input of each block (gradient checkpointing), or nothing. */
+export type Keep = 'all' | 'inputs' | 'nothing';
+
+/** What the trunk's backward pass needs, its own until then. */
+export interface TrunkSaved {
+  /** Of each block that backward will reach. */
+  blocks: (BlockSaved | undefined)[];
+  rows: NativeTensor;
+  /** Of the final norm, at those rows. */
+  last: NativeTensor;
+  rstd: NativeTensor;
+}
+
+/**
+ * What all LLaMA models share (Hugging Face's LlamaModel, arXiv 2302.13971): embedding → blocks → norm. Forward gives
+ * hidden states at the rows that a head looks at, for the norm is row by row; backward walks the blocks in reverse,
+ * frees what it has used, and goes no deeper than the lowest parameter that is trained.
+ */
+export class Trunk {
+  readonly embedding: Weight;
+  readonly blocks: readonly Block[];
+  readonly norm: Weight;
+  /** The lowest block that backward must reach; as many as there are when it must reach none. */
+  private readonly lowest: number;
+
+  constructor(readonly parameters: Parameters) {
+    const { numHiddenLayers } = parameters.config;
+    this.embedding = parameters.weight(EMBEDDING);
+    this.blocks = Array.from({ length: numHiddenLayers }, (_, i) => blockOf(parameters, i));
+    this.norm = parameters.weight(FINAL_NORM);
+    const trained = this.embedding.trainable ? 0 : this.blocks.findIndex(isTrained);
+    this.lowest = trained < 0 ? numHiddenLayers : trained;
+  }
+
+  /**
+   * Hidden states [rows, C] of a batch's tokens at `rows`, int32 [rows], or of all its tokens, to be disposed by the
+   * caller; and what backward() takes over.
+   */
+  forward(batch: DeviceBatch, keep: Keep, rows: NativeTensor): { hidden: NativeTensor; saved: TrunkSaved } {
+    const { stream, blocks, residualIsKept } = this.blocksForward(batch, keep);
+    const chosen: Stream = {
+      residual: gatherRows(stream.residual, rows),
+      delta: gatherRows(stream.delta!, rows),
+    };
+    if (!residualIsKept) stream.residual.dispose();
+    stream.delta!.dispose();
+    const { y: hidden, rstd, h: last } = openNorm(chosen, this.norm, this.parameters.config.rmsNormEps);
+    chosen.residual.dispose();
+    return { hidden, saved: { blocks, rows, last, rstd } };
+  }
+
+  /** Hidden states at `rows`, or of all tokens, when no backward pass follows. */
+  hiddenStates(batch: DeviceBatch, rows?: NativeTensor): NativeTensor {
+    if (rows) {
+      const { hidden, saved } = this.forward(batch, 'nothing', rows);
+      release(saved.last, saved.rstd);
+      return hidden;
+    }
+    const { stream } = this.blocksForward(batch, 'nothing');
+    const { y: hidden, rstd, h: last } = openNorm(stream, this.norm, this.parameters.config.rmsNormEps);
+    release(stream.residual, last, rstd);
+    return hidden;
+  }
+
+  /** Adds the gradients of what is trained here. Releases `saved` and `dhidden` [rows, C], that of forward's result. */
+  backward(
+    dhidden: NativeTensor,
+    { blocks, rows, last, rstd }: TrunkSaved,
+    batch: DeviceBatch,
+    gradients: GradientOf,
+  ): void {
+    const { config } = this.parameters;
+    const dlast = rmsnormBackward(dhidden, last, this.norm.value, rstd, { dw: gradients.of(this.norm) });
+    release(dhidden, last, rstd);
+    if (this.lowest < this.blocks.length) {
+      let dh = dlast.like([batch.tokens, config.hiddenSize]);
+      fill(dh, 0);
+      scatterAddRows(dh, dlast, rows);
+      dlast.dispose();
+      for (let i = this.blocks.length - 1; i >= this.lowest; i--)
+        dh = blockBackward(dh, blocks[i]!, this.blocks[i], gradients, batch, config);
+      const dembedding = gradients.of(this.embedding);
+      if (dembedding) scatterAddRows(dembedding, dh, batch.ids);
+      dh.dispose();
+    } else {
+      dlast.dispose();
+    }
+  }
+
+  private blocksForward(batch: DeviceBatch, keep: Keep) {
+    const { config } = this.parameters;
+    const attend = withinDocuments(batch.angles, batch.documents, headsOf(config));
+    let stream: Stream = { residual: gatherRows(this.embedding.value, batch.ids) };
+    let residualIsKept = false;
+    const blocks = this.blocks.map((block, i): BlockSaved | undefined => {
+      const { stream: next, saved } = blockForward(stream, block, attend, config);
+      // The h₁ that came in has been added up into this block's h, except at the first block, where it is h.
+      if (!residualIsKept && stream.residual !== saved.h) stream.residual.dispose();
+      stream = next;
+      residualIsKept = keep === 'all' && i >= this.lowest;
+      if (residualIsKept) return saved;
+      const { h } = forgetInner(saved);
+      if (keep === 'inputs' && i >= this.lowest) return { h };
+      h.dispose();
+      return undefined;
+    });
+    return { stream, blocks, residualIsKept };
+  }
+}
