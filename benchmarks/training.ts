@@ -6,6 +6,7 @@ import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
 import { AdamW } from '../engine/optim/adamw.js';
 import { type TrainingBatch, type TrainingStep, train } from '../engine/train/loop.js';
+import { nextToken } from '../engine/train/objective.js';
 import type { DeviceMemory, OwnRound } from './protocol.js';
 import { median } from './statistics.js';
 import type { Document, Workload } from './workload.js';
@@ -53,10 +54,9 @@ export class Training {
     }));
     this.done += count;
     const seconds: number[] = [];
-    let last = Number.NaN;
     let since = performance.now();
-    await train({
-      model: this.model,
+    const { loss } = await train({
+      objective: nextToken(this.model, { gradientCheckpointing: false }),
       gradients: this.gradients,
       optimizer: this.optimizer,
       steps,
@@ -69,17 +69,15 @@ export class Training {
         },
         maxGradNorm: max_grad_norm,
         lossNormalization: 'token_mean',
-        gradientCheckpointing: false,
         loggingSteps: Number.POSITIVE_INFINITY,
         evaluateEvery: 'no',
         saveEvery: 'no',
       },
       hooks: {
-        progress(_, loss) {
+        progress() {
           const now = performance.now();
           seconds.push((now - since) / 1000);
           since = now;
-          last = loss;
         },
         stopRequested: () => undefined,
         log: () => {},
@@ -89,7 +87,7 @@ export class Training {
     });
     return {
       tokens: steps.reduce((sum, { batches }) => sum + batches[0].ids.length, 0),
-      loss: last,
+      loss: loss!,
       seconds,
     };
   }

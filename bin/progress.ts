@@ -3,7 +3,8 @@ import type { EvalLine, TrainLine } from '../engine/train/metrics.js';
 /** A run on a screen: plain lines in a pipe; on a terminal also a bar in the last line. */
 export interface Progress {
   say(line: string): void;
-  step(done: number, loss: number): void;
+  /** The loss as far as it is known. */
+  step(done: number, loss: number | undefined): void;
   metrics(line: TrainLine | EvalLine): void;
   /** Takes the bar away. */
   end(): void;
@@ -48,7 +49,7 @@ export function makeProgress(
       const width = Math.max(10, Math.min(40, (screen.columns ?? 80) - 50));
       const full = Math.round((width * done) / totalSteps);
       draw(
-        `${'█'.repeat(full)}${'░'.repeat(width - full)} ${done}/${totalSteps}  loss ${loss.toFixed(4)}  ${left(done)} left`,
+        `${'█'.repeat(full)}${'░'.repeat(width - full)} ${done}/${totalSteps}  ${loss === undefined ? '' : `loss ${loss.toFixed(4)}  `}${left(done)} left`,
       );
     },
     metrics(line) {

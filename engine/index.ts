@@ -33,8 +33,7 @@ export type { MicroBatch } from './model/device_batch.js';
 export { LlamaForCausalLM } from './model/llama.js';
 export { Gradients, Parameters, type Precision } from './model/parameters.js';
 export type { Heads } from './ops/attention.js';
-export { AdamW, type AdamWOptions } from './optim/adamw.js';
-export { clipFactor, globalNorm } from './optim/clip.js';
+export { AdamW, type AdamWOptions, type UpdateOptions } from './optim/adamw.js';
 export { learningRateAt, type Schedule } from './optim/schedule.js';
 export { fallbackCounts, nativeOf, tensorOf } from './tfjs/index.js';
 export { attention } from './tfjs/tape/attention.js';
@@ -56,4 +55,5 @@ export {
   type TrainingStep,
   train,
 } from './train/loop.js';
-export type { EvalLine, LineSums, TrainLine } from './train/metrics.js';
+export type { EvalLine, EvalMeans, LineSums, TrainLine } from './train/metrics.js';
+export { nextToken, type Objective } from './train/objective.js';

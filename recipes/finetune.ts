@@ -27,6 +27,7 @@ import {
   type LineSums,
   type TrainLine,
 } from '../engine/train/metrics.js';
+import { nextToken, type Objective } from '../engine/train/objective.js';
 import { fileError, UserError } from '../errors.js';
 import { allocate } from './allocate.js';
 import { checkSettings } from './check_settings.js';
@@ -64,8 +65,8 @@ export interface FinetuneOptions {
   onMessage?: (text: string) => void;
   /** Before the first step: until then there is no work that an end would lose. */
   onStart?: (run: { stepsDone: number; totalSteps: number }) => void;
-  /** After every step; the loss is the step's own. */
-  onProgress?: (progress: { step: number; totalSteps: number; loss: number }) => void;
+  /** After every step; the loss is the latest that is known, which is read every `logging_steps`. */
+  onProgress?: (progress: { step: number; totalSteps: number; loss: number | undefined }) => void;
   /** A line of `metrics.jsonl`, as it is written. */
   onLog?: (line: TrainLine | EvalLine) => void;
 }
@@ -144,7 +145,8 @@ async function trainPrepared(
     if (hardSignal?.aborted) return 'now';
     return signal?.aborted ? 'after_step' : undefined;
   };
-  if (stopRequested()) return { outcome: 'stopped_at_once', step: stepsDone };
+  const notStarted: TrainingEnd = { outcome: 'stopped_at_once', step: stepsDone, loss: undefined };
+  if (stopRequested()) return notStarted;
   // A run that was killed between a save and the removal that follows it left one too many.
   if (from && config.save_total_limit !== undefined)
     await pruneCheckpoints(outputDir, config.save_total_limit, stepsDone);
@@ -161,6 +163,7 @@ async function trainPrepared(
 
   const { model, gradients, optimizer, dispose } = allocate(prepared);
   const { parameters } = model;
+  const objective = nextToken(model, prepared);
   const metricsFile = join(outputDir, 'metrics.jsonl');
 
   const checkFinite = (step: number) => {
@@ -173,10 +176,11 @@ async function trainPrepared(
   const save = async (step: number, sinceLine: LineSums) => {
     checkFinite(step);
     const state: TrainerState = {
-      version: 1,
+      version: 2,
       step,
       total_steps: totalSteps,
       since_line: sinceLine,
+      objective: objective.name,
       data_hash: prepared.dataset.hash,
       model: toHfConfig(prepared.model),
       config: JSON.parse(JSON.stringify(config)),
@@ -192,12 +196,13 @@ async function trainPrepared(
   };
 
   try {
+    if (from && from.state.objective !== objective.name) throw otherObjective(from, objective);
     if (from) await readRunState(from.path, parameters, optimizer);
     else {
       const unused = await setInitialWeights(prepared, parameters);
       if (unused.length > 0) say(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
     }
-    if (stopRequested()) return { outcome: 'stopped_at_once', step: stepsDone };
+    if (stopRequested()) return notStarted;
     dropMetricsAfter(metricsFile, stepsDone);
     const resolved = join(outputDir, RESOLVED_CONFIG);
     await writeFile(`${resolved}.tmp`, renderConfig(config));
@@ -217,7 +222,7 @@ async function trainPrepared(
     );
     onStart?.({ stepsDone, totalSteps });
     const end = await train({
-      model,
+      objective,
       gradients,
       optimizer,
       steps: trainingSteps(prepared, stepsDone),
@@ -228,7 +233,7 @@ async function trainPrepared(
           appendMetrics(metricsFile, line);
           onLog?.(line);
         },
-        evaluate: () => evaluate(model, evaluationBatches(prepared), stopRequested),
+        evaluate: () => evaluate(objective, evaluationBatches(prepared), stopRequested),
         save,
         progress: (step, loss) => onProgress?.({ step, totalSteps, loss }),
         stopRequested,
@@ -266,6 +271,13 @@ async function copyCompanions(config: RunConfig, directory: string): Promise<voi
       await writeFile(join(directory, name), await readFile(join(source, name)));
       break;
     }
+}
+
+function otherObjective({ path, state }: RunState, { name }: Objective): UserError {
+  return new UserError(
+    `--resume: ${path} was made with the objective ${state.objective}, this run has ${name}; ` +
+      'start a new run in another output_dir',
+  );
 }
 
 function machineState(): TrainerState['machine'] {

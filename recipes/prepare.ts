@@ -16,6 +16,7 @@ export interface PreparedRun {
   evalDataset: Dataset | undefined;
   schedule: RunSchedule;
   optimizer: AdamWOptions;
+  gradientCheckpointing: boolean;
   training: TrainingOptions;
 }
 
@@ -61,6 +62,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
       epsilon: config.adam_epsilon,
       weightDecay: config.weight_decay,
     },
+    gradientCheckpointing: config.gradient_checkpointing,
     training: {
       schedule: {
         type: config.lr_scheduler_type,
@@ -70,7 +72,6 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
       },
       maxGradNorm: config.max_grad_norm,
       lossNormalization: config.loss_normalization,
-      gradientCheckpointing: config.gradient_checkpointing,
       loggingSteps: config.logging_steps,
       evaluateEvery: config.eval_strategy === 'steps' ? config.eval_steps! : config.eval_strategy,
       saveEvery: config.save_strategy === 'steps' ? config.save_steps : config.save_strategy,

@@ -78,13 +78,15 @@ export class NativeTensor implements Tensor {
     return NativeTensor.allocate(device, dtype, shape, true, shape[1], products);
   }
 
-  /** A heap tensor with these values (int32 from an Int32Array, else float32). */
+  /** A heap tensor with these values, of the array's type. */
   static from(
     device: DeviceName,
-    values: Float32Array | Int32Array,
+    values: Float32Array | Int32Array | Float64Array,
     shape: readonly number[] = [values.length],
   ) {
-    const tensor = NativeTensor.onHeap(device, values instanceof Int32Array ? 'int32' : 'float32', shape);
+    const dtype =
+      values instanceof Int32Array ? 'int32' : values instanceof Float64Array ? 'float64' : 'float32';
+    const tensor = NativeTensor.onHeap(device, dtype, shape);
     tensor.write(values);
     return tensor;
   }

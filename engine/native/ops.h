@@ -103,15 +103,20 @@
      −100 has loss 0 and gradient 0. */                                                                            \
   OP(cross_entropy, (Out loss, Out lse, Out dlogits, In logits, In targets, In weights, i64 rows, i64 vocab),      \
      NEED(loss, rows, f32s), OPTIONAL(lse, rows, f32s), OPTIONAL(dlogits, rows * vocab, floats),                   \
-     NEED(logits, rows * vocab, floats), NEED(targets, rows, i32s), OPTIONAL(weights, rows, f32s), cost(0))        \
-  /* AdamW (arXiv 1711.05101), step counted from 1, on g·grad_scale: p ·= 1 − lr·weight_decay;                     \
+     NEED(logits, rows * vocab, floats), NEED(targets, rows, i32s), OPTIONAL(weights, rows, f32s), cost(0))   \
+  /* Before an update: update is {step, learning rate, norm, scale}. norm = √squares[0]; scale = min(1, max_norm /       \
+     (norm + 1e-6)), or 1 when max_norm is 0 (torch's clip_grad_norm_). Both are NaN when norm or one of the n losses     \
+     (optional) is not finite, and from then on. */                                                                \
+  OP(clip_scale, (Out update, In squares, In losses, i64 n, f64 max_norm),                                          \
+     NEED(update, 4, f64s), NEED(squares, 1, f64s), OPTIONAL(losses, n, f64s), cost(0))                         \
+  /* AdamW (arXiv 1711.05101), step t counted from 1, on g·scale: p ·= 1 − lr·weight_decay;                         \
      m = β1 m + (1−β1) g; v = β2 v + (1−β2) g²; p −= lr/(1−β1^t) · m / (√v/√(1−β2^t) + eps).                       \
+     update: {t, lr, norm, scale}, see clip_scale; nothing changes when norm or scale is not finite.                \
      p16 (optional) receives p rounded to bfloat16. */                                                             \
   OP(adamw,                                                                                                        \
-     (Out p, Out m, Out v, Out p16, In g, i64 n, i64 step, f64 lr, f64 beta1, f64 beta2, f64 eps,                  \
-      f64 weight_decay, f64 grad_scale),                                                                           \
+     (Out p, Out m, Out v, Out p16, In g, In update, i64 n, f64 beta1, f64 beta2, f64 eps, f64 weight_decay),       \
      NEED(p, n, f32s), NEED(m, n, f32s), NEED(v, n, f32s), OPTIONAL(p16, n, bf16s), NEED(g, n, f32s),              \
-     REQUIRE(step >= 1, "step counts from 1"), cost(0))                                                            \
+     NEED(update, 4, f64s), cost(0))                                                                            \
   /* out[0] = Σ x², summed in float64 over blocks of a fixed size, so that the thread count does not change it. */ \
   OP(sum_squares, (Out out, In x, i64 n), NEED(out, 1, f64s), NEED(x, n, floats),                                  \
      cost(0))                                                                                                      \

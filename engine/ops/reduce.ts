@@ -1,7 +1,17 @@
 import { addon, isMeta } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 
-/** Σ x over all elements of a float tensor, in float64; 0 on `meta`. */
+/** out [1] = Σ x over all elements of a float tensor, in float64, left on the device. */
+export function sumInto(out: NativeTensor, x: NativeTensor): void {
+  addon.ops.sum({ out, x, n: x.size });
+}
+
+/** out [1] = Σ x², likewise. */
+export function sumSquaresInto(out: NativeTensor, x: NativeTensor): void {
+  addon.ops.sum_squares({ out, x, n: x.size });
+}
+
+/** Σ x as a number, which waits for the device; 0 on `meta`. */
 export function sum(x: NativeTensor): number {
   return reduced('sum', x);
 }

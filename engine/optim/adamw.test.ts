@@ -33,23 +33,12 @@ describe.each(given.weight_decay)('AdamW with weight decay %f equals the referen
     const p = NativeTensor.from(defaultDevice(), Float32Array.from(p0));
     const [m, v] = [0, 1].map(() => NativeTensor.from(defaultDevice(), new Float32Array(n)));
     const g = NativeTensor.onHeap(defaultDevice(), 'float32', [n]);
+    const update = NativeTensor.onHeap(defaultDevice(), 'float64', [4]);
     for (let step = 1; step <= given.steps; step++) {
       g.write(Float32Array.from(gradients.subarray((step - 1) * n, step * n)));
       const [beta1, beta2] = given.betas;
-      addon.ops.adamw({
-        p,
-        m,
-        v,
-        g,
-        n,
-        step,
-        lr: given.lr[step - 1],
-        beta1,
-        beta2,
-        eps: given.eps,
-        weight_decay: decay,
-        grad_scale: 1,
-      });
+      update.write(Float64Array.of(step, given.lr[step - 1], 0, 1));
+      addon.ops.adamw({ p, m, v, g, update, n, beta1, beta2, eps: given.eps, weight_decay: decay });
       for (const [key, tensor, relative] of [
         ['p', p, 0],
         ['exp_avg', m, MOMENT],
@@ -67,7 +56,7 @@ describe.each(given.weight_decay)('AdamW with weight decay %f equals the referen
         });
       }
     }
-    for (const t of [p, m, v, g]) t.dispose();
+    for (const t of [p, m, v, g, update]) t.dispose();
   });
 });
 
@@ -77,7 +66,7 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
     'test',
   );
 
-  it('decays everything but norms, scales the gradient, and keeps the copy up to date', () => {
+  it('decays everything but norms, clips the gradient, and keeps the copy up to date', () => {
     const parameters = new Parameters(config, defaultDevice(), precision);
     parameters.initialize(1);
     const before = parameters.master.floats();
@@ -88,8 +77,9 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
       epsilon: 1e-8,
       weightDecay: 0.1,
     });
-    fill(gradients.flat, 3);
-    optimizer.step(1, 0.5, gradients, 2);
+    // Halved by clipping. The norm is taken over the gaps of the layout too, which are 0 in a run.
+    fill(gradients.flat, 12);
+    optimizer.step(1, 0.5, gradients, { maxGradNorm: 6 * Math.sqrt(gradients.flat.size) });
     const after = parameters.master.floats();
     const m = optimizer.m.floats();
     for (const { name, offset, size } of parameters.layout.entries) {
@@ -104,6 +94,15 @@ describe.each(['fp32', 'bf16'] as const)('a step over a model in %s', (precision
     const rounded = NativeTensor.onHeap(defaultDevice(), parameters.flat.dtype, [after.length]);
     rounded.write(after);
     expect(used).toEqual(rounded.floats());
+
+    // A gradient that is not finite changes nothing, and neither does what comes after it.
+    for (const value of [Number.NaN, 1]) {
+      fill(gradients.flat, value);
+      optimizer.step(2, 0.5, gradients);
+      expect(parameters.master.floats()).toEqual(after);
+      expect(parameters.flat.floats()).toEqual(used);
+      expect(optimizer.m.floats()).toEqual(m);
+    }
     for (const t of [rounded, optimizer, gradients, parameters]) t.dispose();
   });
 });

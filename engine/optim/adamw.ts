@@ -1,6 +1,8 @@
 import { addon } from '../device/addon.js';
-import type { NativeTensor } from '../device/native_tensor.js';
+import { NativeTensor, release } from '../device/native_tensor.js';
 import { type Gradients, type Parameters, zeros } from '../model/parameters.js';
+import { sumSquaresInto } from '../ops/reduce.js';
+import { clip } from './clip.js';
 
 export interface AdamWOptions {
   beta1: number;
@@ -10,14 +12,28 @@ export interface AdamWOptions {
   weightDecay: number;
 }
 
+/** What decides about an update on the device, and what the host may read of it later. */
+export interface UpdateOptions {
+  /** Largest global 2-norm of the gradient; 0 (default): no clipping. */
+  maxGradNorm?: number;
+  /** Receives Σ g² before clipping, float64 [1]. */
+  squares?: NativeTensor;
+  /** The step's losses, float64: one that is not finite stops this update and all further ones. */
+  losses?: NativeTensor;
+}
+
 /**
  * AdamW (arXiv 1711.05101) over flat buffers: one pass over weights, gradients and moments, which also applies the
- * clipping factor and writes the bfloat16 copy of the weights.
+ * clipping factor and writes the bfloat16 copy of the weights. Learning rate, step, norm and factor are read on the
+ * device: the host waits for nothing. From the first gradient or loss on that is not finite, nothing changes any more.
  */
 export class AdamW {
-  /** First and second moments, flat float32, laid out as the weights. */
+  /** First and second moments, flat float32, laid out as the masters. */
   readonly m: NativeTensor;
   readonly v: NativeTensor;
+  /** Float64 {step, learning rate, norm, clipping factor}. */
+  private readonly update: NativeTensor;
+  private readonly squares: NativeTensor;
 
   constructor(
     private readonly parameters: Parameters,
@@ -26,12 +42,23 @@ export class AdamW {
     const { device, layout } = parameters;
     this.m = zeros(device, layout.trainableSize);
     this.v = zeros(device, layout.trainableSize);
+    this.update = NativeTensor.onHeap(device, 'float64', [4]);
+    this.update.write(new Float64Array(4));
+    this.squares = NativeTensor.onHeap(device, 'float64', [1]);
   }
 
-  /** Update number `step`, counted from 1, with gradients multiplied by `gradScale`. */
-  step(step: number, learningRate: number, gradients: Gradients, gradScale = 1): void {
+  /** Update number `step`, counted from 1. */
+  step(
+    step: number,
+    learningRate: number,
+    gradients: Gradients,
+    { maxGradNorm = 0, squares = this.squares, losses }: UpdateOptions = {},
+  ): void {
     const { beta1, beta2, epsilon, weightDecay } = this.options;
     const { layout, precision, master, flat } = this.parameters;
+    sumSquaresInto(squares, gradients.flat);
+    this.update.write(Float64Array.of(step, learningRate));
+    clip(this.update, squares, losses, maxGradNorm);
     for (const { offset, size, decayed } of layout.ranges) {
       const range = (t: NativeTensor) => t.view([size], offset);
       const [p, m, v, g] = [master, this.m, this.v, gradients.flat].map(range);
@@ -42,21 +69,18 @@ export class AdamW {
         v,
         p16,
         g,
+        update: this.update,
         n: size,
-        step,
-        lr: learningRate,
         beta1,
         beta2,
         eps: epsilon,
         weight_decay: decayed ? weightDecay : 0,
-        grad_scale: gradScale,
       });
       for (const t of [p, m, v, g, p16]) t?.dispose();
     }
   }
 
   dispose(): void {
-    this.m.dispose();
-    this.v.dispose();
+    release(this.m, this.v, this.update, this.squares);
   }
 }

@@ -5,7 +5,8 @@ import { readSafetensors } from '../../tests/read_safetensors.js';
 import { defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { axpby } from '../ops/elementwise.js';
-import { clipFactor, globalNorm } from './clip.js';
+import { sumSquaresInto } from '../ops/reduce.js';
+import { clip } from './clip.js';
 
 // Reference values: torch.nn.utils.clip_grad_norm_ in float64. Norm and clipped gradients to 1e-6 relative, as the
 // fixtures state for float32 gradients.
@@ -22,10 +23,10 @@ describe('clipping by the global norm equals the reference', () => {
     const all = (key: string) =>
       Array.from({ length: tensors }, (_, i) => [...file.get(`${name}.${key}.${i}`)!.data]).flat();
     const flat = NativeTensor.from(defaultDevice(), Float32Array.from(all('grad')));
-    const norm = globalNorm(flat);
+    const { norm, scale } = clipped(flat, max_norm);
     expect(Math.abs(norm - total_norm)).toBeLessThanOrEqual(RELATIVE * total_norm);
 
-    axpby(flat, clipFactor(norm, max_norm), flat);
+    axpby(flat, scale, flat);
     const expected = all('clipped');
     flat.floats().forEach((value, i) => {
       expect(Math.abs(value - expected[i]), `element ${i}`).toBeLessThanOrEqual(
@@ -37,10 +38,42 @@ describe('clipping by the global norm equals the reference', () => {
 });
 
 it('max_norm 0 clips nothing', () => {
-  expect(clipFactor(1e9, 0)).toBe(1);
+  const flat = NativeTensor.from(defaultDevice(), Float32Array.of(3e4, 4e4));
+  expect(clipped(flat, 0)).toEqual({ norm: 5e4, scale: 1 });
+  flat.dispose();
 });
 
-it('a norm that is not finite gives a factor that is not, or 0: the caller stops before it', () => {
-  expect(clipFactor(Number.NaN, 1)).toBeNaN();
-  expect(clipFactor(Infinity, 1)).toBe(0);
+describe('no update follows', () => {
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('a gradient of %f, then or later', (value) => {
+    const update = NativeTensor.from(defaultDevice(), new Float64Array(4));
+    const [bad, good] = [value, 1].map((x) => NativeTensor.from(defaultDevice(), Float32Array.of(x)));
+    for (const flat of [bad, good]) expect(clipped(flat, 1, update)).toEqual({ norm: NaN, scale: NaN });
+    for (const t of [update, bad, good]) t.dispose();
+  });
+
+  it('a loss that is not finite, but finite ones do nothing', () => {
+    const flat = NativeTensor.from(defaultDevice(), Float32Array.of(3, 4));
+    for (const [last, expected] of [
+      [1e300, { norm: 5, scale: 1 }],
+      [Number.NaN, { norm: NaN, scale: NaN }],
+      [Number.NEGATIVE_INFINITY, { norm: NaN, scale: NaN }],
+    ] as const) {
+      const losses = NativeTensor.from(defaultDevice(), Float64Array.of(2, last));
+      expect(clipped(flat, 0, undefined, losses)).toEqual(expected);
+      losses.dispose();
+    }
+    flat.dispose();
+  });
 });
+
+/** Norm and factor as the device has them. */
+function clipped(flat: NativeTensor, maxNorm: number, given?: NativeTensor, losses?: NativeTensor) {
+  const update = given ?? NativeTensor.from(defaultDevice(), new Float64Array(4));
+  const squares = NativeTensor.onHeap(defaultDevice(), 'float64', [1]);
+  sumSquaresInto(squares, flat);
+  clip(update, squares, losses, maxNorm);
+  const [, , norm, scale] = update.read();
+  squares.dispose();
+  if (!given) update.dispose();
+  return { norm, scale };
+}

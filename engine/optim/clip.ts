@@ -1,15 +1,17 @@
+import { addon } from '../device/addon.js';
 import type { NativeTensor } from '../device/native_tensor.js';
-import { sumSquares } from '../ops/reduce.js';
-
-/** The 2-norm of all gradients together. */
-export function globalNorm(flat: NativeTensor): number {
-  return Math.sqrt(sumSquares(flat));
-}
 
 /**
- * The factor that brings a gradient of this norm down to `maxNorm`: min(1, maxNorm / (norm + 1e-6)), as
- * torch.nn.utils.clip_grad_norm_ has it; 1 when maxNorm is 0 (no clipping, as in Hugging Face's Trainer).
+ * What brings a gradient of Σ g² = `squares` down to the norm `maxNorm`: min(1, maxNorm / (norm + 1e-6)), as
+ * torch.nn.utils.clip_grad_norm_ has it; 1 when maxNorm is 0 (no clipping, as in Hugging Face's Trainer). Norm and factor
+ * go to `update`, float64 {step, learning rate, norm, factor}, and are NaN when the norm or one of `losses` (float64) is
+ * not finite, then and ever after: no update follows.
  */
-export function clipFactor(norm: number, maxNorm: number): number {
-  return maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1;
+export function clip(
+  update: NativeTensor,
+  squares: NativeTensor,
+  losses: NativeTensor | undefined,
+  maxNorm: number,
+): void {
+  addon.ops.clip_scale({ update, squares, losses, n: losses?.size ?? 0, max_norm: maxNorm });
 }

@@ -5,7 +5,6 @@ import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { AdamW } from '../optim/adamw.js';
-import { globalNorm } from '../optim/clip.js';
 import { type BatchSize, batchSize } from './batch_size.js';
 import { planRun } from './plan.js';
 
@@ -81,7 +80,6 @@ function doRun(
   for (const [i, size] of training.entries()) {
     gradients.zero();
     llama.forwardBackward(microBatch(size), 1 / size.tokens, gradients, { gradientCheckpointing }).dispose();
-    globalNorm(gradients.flat);
     optimizer.step(i + 1, 1e-3, gradients);
   }
   const { flops } = addon.stats(device);

@@ -5,7 +5,6 @@ import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { causalPairs } from '../ops/attention.js';
 import { AdamW } from '../optim/adamw.js';
-import { globalNorm } from '../optim/clip.js';
 import { type BatchSize, contenders } from './batch_size.js';
 
 /** A run as far as its memory and its arithmetic go. */
@@ -98,10 +97,7 @@ export function planRun({
   const largestEvaluation = largestBy(contenders(evaluation), (size) =>
     measure(() => model.losses(emptyBatch(size))),
   );
-  measure(() => {
-    globalNorm(gradients.flat);
-    optimizer.step(1, 0, gradients);
-  });
+  measure(() => optimizer.step(1, 0, gradients));
   const flops = countFlops(training, (lengths, labelTokens) => {
     addon.resetStats(meta);
     const tokens = lengths.reduce((sum, n) => sum + n, 0);

@@ -16,7 +16,7 @@ const CONFIG = 'config.json';
 
 const STATE_JSON = z.object({
   /** Of this file's form. */
-  version: z.literal(1),
+  version: z.literal(2),
   /** Optimizer steps done. */
   step: z.int().min(0),
   total_steps: z.int().min(0),
@@ -27,7 +27,10 @@ const STATE_JSON = z.object({
     tokens: z.int().min(0),
     label_tokens: z.int().min(0),
     milliseconds: z.number(),
+    measures: z.record(z.string(), z.number()),
   }),
+  /** The name of what is minimised. */
+  objective: z.string(),
   /** Identity of the tokenised data. */
   data_hash: z.string(),
   /** The model's config.json. */
@@ -47,6 +50,13 @@ const STATE_JSON = z.object({
 
 /** trainer_state.json of a checkpoint. The data order needs no state: it is a function of seed and epoch. */
 export type TrainerState = z.infer<typeof STATE_JSON>;
+
+/** The state as version 1 had it, which knew one objective. */
+function upgraded(json: { version?: unknown; since_line?: object }): object {
+  if (json.version !== 1) return json;
+  const since_line = { ...json.since_line, measures: {} };
+  return { ...json, version: 2, since_line, objective: 'next_token' };
+}
 
 /** The moments under the names torch's AdamW gives them. */
 function moments(parameters: Parameters, optimizer: AdamW): { name: string; tensor: NativeTensor }[] {
@@ -91,7 +101,7 @@ export async function newestRunState(
     if (why !== undefined) return why;
     let state: TrainerState;
     try {
-      state = STATE_JSON.parse(JSON.parse(await readFile(join(path, STATE), 'utf8')));
+      state = STATE_JSON.parse(upgraded(JSON.parse(await readFile(join(path, STATE), 'utf8'))));
     } catch {
       return `${STATE} is not one of this version`;
     }

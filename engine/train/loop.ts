@@ -1,12 +1,13 @@
 import { UserError } from '../../errors.js';
+import { type NativeTensor, release } from '../device/native_tensor.js';
 import type { MicroBatch } from '../model/device_batch.js';
-import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Gradients } from '../model/parameters.js';
-import { sum, sumSquares } from '../ops/reduce.js';
+import { sumSquares } from '../ops/reduce.js';
 import type { AdamW } from '../optim/adamw.js';
-import { clipFactor, globalNorm } from '../optim/clip.js';
 import { learningRateAt, type Schedule } from '../optim/schedule.js';
-import type { EvalLine, LineSums, TrainLine } from './metrics.js';
+import type { EvalLine, EvalMeans, LineSums, TrainLine } from './metrics.js';
+import type { Objective } from './objective.js';
+import { StepRecord, type StepResult } from './step_record.js';
 
 /** A micro-batch as the loop takes it: also which rows it holds, for messages, and how many labels. */
 export interface TrainingBatch extends MicroBatch {
@@ -16,24 +17,23 @@ export interface TrainingBatch extends MicroBatch {
 }
 
 /** One optimizer step: the micro-batches to accumulate. */
-export interface TrainingStep {
+export interface TrainingStep<Batch extends TrainingBatch = TrainingBatch> {
   /** From 0 over the whole run. */
   step: number;
   /** Epochs done after this step, as a fraction. */
   epochsDone: number;
   endsEpoch: boolean;
-  batches: readonly TrainingBatch[];
+  batches: readonly Batch[];
 }
 
 export interface TrainingOptions {
   schedule: Schedule;
   maxGradNorm: number;
   /**
-   * `token_mean`: mean over the labelled tokens of the whole accumulated batch. `mean_of_means`: each micro-batch's
-   * mean over its labelled tokens, averaged; one without labels adds 0 but counts.
+   * `token_mean`: mean over the terms (labelled tokens) of the whole accumulated batch. `mean_of_means`: each
+   * micro-batch's mean over its terms, averaged; one without any adds 0 but counts.
    */
   lossNormalization: 'token_mean' | 'mean_of_means';
-  gradientCheckpointing: boolean;
   loggingSteps: number;
   /** Steps between evaluations, `epoch`, or `no`; likewise for checkpoints. */
   evaluateEvery: number | 'epoch' | 'no';
@@ -43,147 +43,204 @@ export interface TrainingOptions {
 /** What the loop tells the outside, and asks of it. */
 export interface TrainingHooks {
   log(line: TrainLine | EvalLine): void;
-  /** The loss on held-out data, or undefined when the user asked to stop at once. */
-  evaluate(): Promise<number | undefined>;
+  /** Means over held-out data, or undefined when the user asked to stop at once. */
+  evaluate(): Promise<EvalMeans | undefined>;
   /** Writes a checkpoint of the state after `step` steps, `sinceLine` being part of it. */
   save(step: number, sinceLine: LineSums): Promise<void>;
-  /** After every step; the loss is the step's own. */
-  progress(step: number, loss: number): void;
+  /** After every step; the loss is that of the last step the host has looked at. */
+  progress(step: number, loss: number | undefined): void;
   /** What the user has asked for by now: to stop after the step (and save), or at once. */
   stopRequested(): 'after_step' | 'now' | undefined;
 }
 
-export interface TrainingRun {
-  model: LlamaForCausalLM;
+export interface TrainingRun<Batch extends TrainingBatch> {
+  objective: Objective<Batch>;
   gradients: Gradients;
   optimizer: AdamW;
   /** Steps still to do, the first being `schedule`'s step of its number. */
-  steps: Iterable<TrainingStep>;
+  steps: Iterable<TrainingStep<Batch>>;
   /** What the checkpoint that a resumed run starts from kept. */
   sinceLine?: LineSums;
   options: TrainingOptions;
   hooks: TrainingHooks;
 }
 
-/** How a run ended: all steps done, or stopped on request after `step` steps, saved or not. */
-export type TrainingEnd = { outcome: 'finished' | 'stopped_and_saved' | 'stopped_at_once'; step: number };
+/**
+ * How a run ended: all steps done, or stopped on request after `step` steps, saved or not. `loss` is that of the last
+ * step the host has looked at.
+ */
+export type TrainingEnd = {
+  outcome: 'finished' | 'stopped_and_saved' | 'stopped_at_once';
+  step: number;
+  loss: number | undefined;
+};
 
 /** Trains: batches → forward and backward, accumulated → clip → update → log → evaluate → save. */
-export async function train({
-  model,
+export async function train<Batch extends TrainingBatch>({
+  objective,
   gradients,
   optimizer,
   steps,
   sinceLine = nothing(),
   options,
   hooks,
-}: TrainingRun): Promise<TrainingEnd> {
+}: TrainingRun<Batch>): Promise<TrainingEnd> {
   const { schedule } = options;
+  const record = new StepRecord(gradients.flat.device, 1 + objective.measures.length);
   let sums = sinceLine;
   let done = 0;
   let savedAt = -1;
-
-  for (const { step, batches, epochsDone, endsEpoch } of steps) {
+  let latest: StepResult | undefined;
+  /** Reads what the steps have left on the device, the only place where the loop waits for it. */
+  const look = () => {
     const started = performance.now();
-    gradients.zero();
-    const losses = await accumulate(model, gradients, batches, options, hooks);
-    if (losses === undefined) return { outcome: 'stopped_at_once', step };
-    const loss = losses.reduce((sum, x) => sum + x, 0);
-
-    const gradNorm = globalNorm(gradients.flat);
-    if (!Number.isFinite(loss) || !Number.isFinite(gradNorm))
-      throw notFinite(step + 1, losses, batches, gradients);
-
-    const learningRate = learningRateAt(schedule, step);
-    const scale = clipFactor(gradNorm, options.maxGradNorm);
-    optimizer.step(step + 1, learningRate, gradients, scale);
-
-    done = step + 1;
-    sums = added(sums, loss, batches, performance.now() - started);
-    hooks.progress(done, loss);
-    const last = done === schedule.totalSteps;
-    if (done % options.loggingSteps === 0 || last) {
-      hooks.log({
-        step: done,
-        epoch: epochsDone,
-        ...summary(sums),
-        grad_norm: gradNorm,
-        learning_rate: learningRate,
-      });
-      sums = nothing();
+    for (const result of record.look()) {
+      checkFinite(result, result.step === done ? gradients : undefined);
+      sums = withLoss(sums, result, objective.measures);
+      latest = result;
     }
-    // A run may end within an epoch; what is due at the end of an epoch is due then too.
-    const endsPass = endsEpoch || last;
-    if (isDue(options.evaluateEvery, done, endsPass)) {
-      const evalLoss = await hooks.evaluate();
-      if (evalLoss === undefined) return { outcome: 'stopped_at_once', step: done };
-      hooks.log({ step: done, epoch: epochsDone, eval_loss: evalLoss });
-    }
-    if (isDue(options.saveEvery, done, endsPass)) {
-      await hooks.save(done, sums);
-      savedAt = done;
-    }
-    const stop = hooks.stopRequested();
-    if (stop !== undefined && !last) {
-      if (stop === 'after_step' && savedAt !== done) {
+    sums = { ...sums, milliseconds: sums.milliseconds + performance.now() - started };
+  };
+  const ended = (outcome: TrainingEnd['outcome'], step = done) => ({
+    outcome,
+    step,
+    loss: latest && lossOf(latest),
+  });
+
+  try {
+    for (const { step, batches, epochsDone, endsEpoch } of steps) {
+      if (!record.hasRoom(batches.length)) look();
+      const started = performance.now();
+      gradients.zero();
+      const weights = weightsOf(batches, objective, options);
+      const { squares, sums: lossSums } = record.begin(
+        step + 1,
+        batches.map(({ rows }, i) => ({ weight: weights[i], rows })),
+      );
+      const accumulated = await accumulate(objective, gradients, batches, weights, lossSums, hooks);
+      if (accumulated) {
+        optimizer.step(step + 1, learningRateAt(schedule, step), gradients, {
+          maxGradNorm: options.maxGradNorm,
+          squares,
+          losses: lossSums,
+        });
+      }
+      release(squares, lossSums);
+      if (!accumulated) return ended('stopped_at_once', step);
+
+      done = step + 1;
+      sums = withStep(sums, batches, performance.now() - started);
+      const last = done === schedule.totalSteps;
+      // A run may end within an epoch; what is due at the end of an epoch is due then too.
+      const endsPass = endsEpoch || last;
+      const logs = done % options.loggingSteps === 0 || last;
+      const evaluates = isDue(options.evaluateEvery, done, endsPass);
+      const saves = isDue(options.saveEvery, done, endsPass);
+      if (logs || evaluates || saves) look();
+      hooks.progress(done, latest && lossOf(latest));
+      if (logs) {
+        hooks.log({
+          step: done,
+          epoch: epochsDone,
+          ...summary(sums),
+          grad_norm: latest!.gradNorm,
+          learning_rate: learningRateAt(schedule, step),
+        });
+        sums = nothing();
+      }
+      if (evaluates) {
+        const means = await hooks.evaluate();
+        if (means === undefined) return ended('stopped_at_once');
+        hooks.log({ step: done, epoch: epochsDone, ...means });
+      }
+      if (saves) {
         await hooks.save(done, sums);
         savedAt = done;
       }
-      return { outcome: savedAt === done ? 'stopped_and_saved' : 'stopped_at_once', step: done };
+      const stop = hooks.stopRequested();
+      if (stop !== undefined && !last) {
+        if (stop === 'after_step' && savedAt !== done) {
+          look();
+          await hooks.save(done, sums);
+          savedAt = done;
+        }
+        return ended(savedAt === done ? 'stopped_and_saved' : 'stopped_at_once');
+      }
     }
+    look();
+    return ended('finished');
+  } finally {
+    record.dispose();
   }
-  return { outcome: 'finished', step: done };
+}
+
+/** What a term of each micro-batch counts in the mean of the step. */
+function weightsOf<Batch extends TrainingBatch>(
+  batches: readonly Batch[],
+  objective: Objective<Batch>,
+  { lossNormalization }: TrainingOptions,
+): number[] {
+  const terms = batches.map((batch) => objective.terms(batch));
+  const ofStep = terms.reduce((sum, n) => sum + n, 0);
+  return terms.map((n) => {
+    const share = lossNormalization === 'token_mean' ? ofStep : n * batches.length;
+    return share > 0 ? 1 / share : 0;
+  });
 }
 
 /**
- * Adds the gradients of a step's micro-batches up. Returns what each adds to the step's loss, or undefined when the
- * user asked to stop at once: the event loop runs between micro-batches, so that signals are heard.
+ * Adds the gradients of a step's micro-batches up, their sums going to `sums` [batches, …]. False when the user asked
+ * to stop at once: the event loop runs between micro-batches, so that signals are heard.
  */
-async function accumulate(
-  model: LlamaForCausalLM,
+async function accumulate<Batch extends TrainingBatch>(
+  objective: Objective<Batch>,
   gradients: Gradients,
-  batches: readonly TrainingBatch[],
-  { lossNormalization, gradientCheckpointing }: TrainingOptions,
+  batches: readonly Batch[],
+  weights: readonly number[],
+  sums: NativeTensor,
   hooks: TrainingHooks,
-): Promise<number[] | undefined> {
-  const stepLabels = batches.reduce((sum, batch) => sum + batch.labelTokens, 0);
-  const losses: number[] = [];
-  for (const batch of batches) {
-    const share = lossNormalization === 'token_mean' ? stepLabels : batch.labelTokens * batches.length;
-    const weight = share > 0 ? 1 / share : 0;
-    const loss = model.forwardBackward(batch, weight, gradients, { gradientCheckpointing });
-    losses.push(weight * sum(loss));
-    loss.dispose();
+): Promise<boolean> {
+  const [, width] = sums.shape;
+  for (const [i, batch] of batches.entries()) {
+    const own = sums.view([width], i * width);
+    objective.forwardBackward(batch, weights[i], gradients, own);
+    own.dispose();
     await new Promise(setImmediate);
-    if (hooks.stopRequested() === 'now') return undefined;
+    if (hooks.stopRequested() === 'now') return false;
   }
-  return losses;
+  return true;
 }
 
 /**
- * Mean loss per labelled token over batches, without gradients; undefined when the user asked to stop at once.
+ * Means over the terms of held-out batches, of the loss and of what the objective measures, without gradients;
+ * undefined when the user asked to stop at once.
  * @throws UserError naming the rows when a loss is not finite
  */
-export async function evaluate(
-  model: LlamaForCausalLM,
-  batches: Iterable<TrainingBatch>,
+export async function evaluate<Batch extends TrainingBatch>(
+  objective: Objective<Batch>,
+  batches: Iterable<Batch>,
   stopRequested: TrainingHooks['stopRequested'],
-): Promise<number | undefined> {
-  let sum = 0;
-  let tokens = 0;
+): Promise<EvalMeans | undefined> {
+  const sums = [0, ...objective.measures.map(() => 0)];
+  let terms = 0;
   for (const batch of batches) {
-    if (batch.labelTokens === 0) continue;
-    for (const loss of model.losses(batch)) sum += loss;
-    if (!Number.isFinite(sum))
+    if (objective.terms(batch) === 0) continue;
+    for (const [i, values] of objective.evaluate(batch).entries())
+      for (let j = 0; j < values.length; j++) sums[i] += values[j];
+    if (!Number.isFinite(sums[0]))
       throw new UserError(
-        `evaluation: the loss is ${sum} (rows ${shownRows([batch])} of eval_data_path): the weights have grown too ` +
-          'large. Checkpoints saved earlier are whole; a lower learning_rate or a longer warm-up is where to start',
+        `evaluation: the loss is ${sums[0]} (rows ${shownRows([batch.rows])} of eval_data_path): the weights have grown ` +
+          'too large. Checkpoints saved earlier are whole; a lower learning_rate or a longer warm-up is where to start',
       );
-    tokens += batch.labelTokens;
+    terms += objective.terms(batch);
     await new Promise(setImmediate);
     if (stopRequested() === 'now') return undefined;
   }
-  return sum / tokens;
+  const [loss, ...measures] = sums.map((sum) => sum / terms);
+  return {
+    eval_loss: loss,
+    ...Object.fromEntries(objective.measures.map((name, i) => [`eval_${name}`, measures[i]])),
+  };
 }
 
 function isDue(every: number | 'epoch' | 'no', step: number, endsPass: boolean): boolean {
@@ -191,28 +248,38 @@ function isDue(every: number | 'epoch' | 'no', step: number, endsPass: boolean):
 }
 
 function nothing(): LineSums {
-  return { steps: 0, loss: 0, tokens: 0, label_tokens: 0, milliseconds: 0 };
+  return { steps: 0, loss: 0, tokens: 0, label_tokens: 0, milliseconds: 0, measures: {} };
 }
 
-/** The sums with one more step. */
-function added(
-  sums: LineSums,
-  loss: number,
-  batches: readonly TrainingBatch[],
-  milliseconds: number,
-): LineSums {
+/** The sums with one more step, of whose losses the host knows nothing yet. */
+function withStep(sums: LineSums, batches: readonly TrainingBatch[], milliseconds: number): LineSums {
   return {
+    ...sums,
     steps: sums.steps + 1,
-    loss: sums.loss + loss,
     tokens: batches.reduce((sum, batch) => sum + batch.ids.length, sums.tokens),
     label_tokens: batches.reduce((sum, batch) => sum + batch.labelTokens, sums.label_tokens),
     milliseconds: sums.milliseconds + milliseconds,
   };
 }
 
-function summary({ steps, loss, tokens, label_tokens, milliseconds }: LineSums) {
+/** The sums with the means of a step that the host has looked at. */
+function withLoss(sums: LineSums, { means }: StepResult, measures: readonly string[]): LineSums {
+  const mean = (i: number) => means.reduce((sum, batch) => sum + batch[i], 0);
+  return {
+    ...sums,
+    loss: sums.loss + mean(0),
+    measures: Object.fromEntries(measures.map((name, i) => [name, (sums.measures[name] ?? 0) + mean(i + 1)])),
+  };
+}
+
+function lossOf({ means }: StepResult): number {
+  return means.reduce((sum, [loss]) => sum + loss, 0);
+}
+
+function summary({ steps, loss, tokens, label_tokens, milliseconds, measures }: LineSums) {
   return {
     loss: loss / steps,
+    ...Object.fromEntries(Object.entries(measures).map(([name, sum]) => [name, sum / steps])),
     tokens,
     label_tokens,
     tokens_per_second: tokens / (milliseconds / 1000),
@@ -220,31 +287,30 @@ function summary({ steps, loss, tokens, label_tokens, milliseconds }: LineSums) 
   };
 }
 
-/** Names what went wrong before anything is updated: the weights and the last checkpoint are as they were. */
-function notFinite(
-  step: number,
-  losses: readonly number[],
-  batches: readonly TrainingBatch[],
-  gradients: Gradients,
-): UserError {
-  const loss = losses.reduce((sum, x) => sum + x, 0);
-  const wrong = batches.filter((_, i) => !Number.isFinite(losses[i]));
-  const bad = gradients.parameters.entries.find(({ trainable, offset, size }) => {
+/**
+ * Names what went wrong. Nothing was updated at that step or since: the weights and the last checkpoint are as they
+ * were. `gradients`: while they are still those of the step.
+ */
+function checkFinite(result: StepResult, gradients: Gradients | undefined): void {
+  const loss = lossOf(result);
+  if (Number.isFinite(loss) && Number.isFinite(result.gradNorm)) return;
+  const wrong = result.rows.filter((_, i) => !Number.isFinite(result.means[i][0]));
+  const bad = gradients?.parameters.entries.find(({ trainable, offset, size }) => {
     if (!trainable) return false;
     const part = gradients.flat.view([size], offset);
     const squares = sumSquares(part);
     part.dispose();
     return !Number.isFinite(squares);
   });
-  const rows = shownRows(wrong.length > 0 ? wrong : batches);
+  const rows = shownRows(wrong.length > 0 ? wrong : result.rows);
   const where = bad ? `; the first gradient that is not finite is that of ${bad.name}` : '';
-  return new UserError(
-    `step ${step}: the loss is ${loss}${where} (rows ${rows}). The weights were not updated, and checkpoints saved ` +
-      'earlier are whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
+  throw new UserError(
+    `step ${result.step}: the loss is ${loss}${where} (rows ${rows}). The weights were not updated, and checkpoints ` +
+      'saved earlier are whole. A lower learning_rate or max_grad_norm, a longer warm-up, or those rows are where to look',
   );
 }
 
-function shownRows(batches: readonly TrainingBatch[]): string {
-  const rows = batches.flatMap((batch) => [...batch.rows]);
+function shownRows(batches: readonly Int32Array[]): string {
+  const rows = batches.flatMap((batch) => [...batch]);
   return rows.slice(0, 8).join(', ') + (rows.length > 8 ? ` and ${rows.length - 8} more` : '');
 }

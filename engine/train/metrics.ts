@@ -27,14 +27,20 @@ export interface TrainLine {
   /** Of the steps alone, without evaluation and checkpoints. */
   tokens_per_second: number;
   step_time_ms: number;
+  /** What the objective measures, by name: means of the steps since the last line. */
+  [measure: string]: number;
+}
+
+/** Means over eval_data_path: of the loss of each labelled token, and of what the objective measures. */
+export interface EvalMeans {
+  eval_loss: number;
+  [measure: `eval_${string}`]: number;
 }
 
 /** An evaluation line of metrics.jsonl. */
-export interface EvalLine {
+export interface EvalLine extends EvalMeans {
   step: number;
   epoch: number;
-  /** Mean per labelled token over eval_data_path. */
-  eval_loss: number;
 }
 
 /** Sums over the steps since the last training line. A checkpoint keeps them: a resumed run's next line is whole. */
@@ -45,6 +51,8 @@ export interface LineSums {
   tokens: number;
   label_tokens: number;
   milliseconds: number;
+  /** Σ of the steps' means of each measure of the objective. */
+  measures: Record<string, number>;
 }
 
 /**

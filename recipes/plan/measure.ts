@@ -2,7 +2,6 @@ import { writeFileSync } from 'node:fs';
 import { makeMicroBatch } from '../../data/index.js';
 import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { residentMemory } from '../../engine/machine/memory.js';
-import { clipFactor, globalNorm } from '../../engine/optim/clip.js';
 import type { RunPlan } from '../../engine/plan/plan.js';
 import { allocate } from '../allocate.js';
 import { setInitialWeights } from '../initial_weights.js';
@@ -37,7 +36,8 @@ export async function trialRun(
   tokensOfRun: number,
 ): Promise<Measurement> {
   const { config, dataset, evalDataset, schedule } = prepared;
-  const { gradientCheckpointing, maxGradNorm } = prepared.training;
+  const { gradientCheckpointing } = prepared;
+  const { maxGradNorm } = prepared.training;
   addon.resetStats(defaultDevice());
   const residentBefore = startPeak();
 
@@ -51,8 +51,7 @@ export async function trialRun(
   };
   let updates = 0;
   const update = () => {
-    const scale = clipFactor(globalNorm(gradients.flat), maxGradNorm);
-    optimizer.step(++updates, config.learning_rate, gradients, scale);
+    optimizer.step(++updates, config.learning_rate, gradients, { maxGradNorm });
     gradients.zero();
   };
 

@@ -92,7 +92,7 @@ function epochEnds(schedule: RunSchedule, stepsDone: number, most: number): numb
 }
 
 function plan(
-  { model, precision, training: { gradientCheckpointing } }: PreparedRun,
+  { model, precision, gradientCheckpointing }: PreparedRun,
   training: readonly BatchSize[],
   evaluation: readonly BatchSize[],
 ): RunPlan {

@@ -105,7 +105,7 @@ export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
     model: {
       parameters: layoutOf(causalLmSpecs(prepared.model)).parameters,
       precision: prepared.precision,
-      gradient_checkpointing: training.gradientCheckpointing,
+      gradient_checkpointing: prepared.gradientCheckpointing,
     },
     device: 'cpu',
     threads: addon.info().threads,
