@@ -51,6 +51,23 @@ function snapshot(): Record<string, string> {
   );
 }
 
+/** Changes the state of a checkpoint that stays whole. */
+function rewriteState(checkpoint: string, change: (state: Record<string, unknown>) => object): void {
+  const [file, manifest] = ['trainer_state.json', 'manifest.json'].map((name) => `${checkpoint}/${name}`);
+  const text = JSON.stringify(change(JSON.parse(directory.text(file))));
+  const digest = {
+    file: 'trainer_state.json',
+    bytes: Buffer.byteLength(text),
+    sha256: createHash('sha256').update(text).digest('hex'),
+  };
+  const { files, ...rest } = JSON.parse(directory.text(manifest)) as { files: { file: string }[] };
+  directory.write(file, text);
+  directory.write(
+    manifest,
+    JSON.stringify({ ...rest, files: files.map((entry) => (entry.file === digest.file ? digest : entry)) }),
+  );
+}
+
 const checkpoints = () => directory.list('out').filter((name) => name.startsWith('checkpoint-'));
 
 describe('a whole run', () => {
@@ -381,6 +398,31 @@ describe('tstrain --config', () => {
     expect(directory.list()).toContain('resolved_config.yaml');
   });
 
+  it('goes on with a checkpoint of version 1, and not with one of another objective', async () => {
+    directory.writeConfig({ max_steps: 6, save_strategy: 'steps', save_steps: 2, logging_steps: 4 });
+    expect(await train()).toMatchObject(DONE);
+    const model = directory.bytes('out/model.safetensors');
+    const lines = directory.metrics().map(({ loss }) => loss);
+    renameSync(directory.at('out/checkpoint-6'), directory.at('out/later'));
+    renameSync(directory.at('out/checkpoint-4'), directory.at('out/late'));
+
+    rewriteState('out/checkpoint-2', ({ objective: _, ...state }) => {
+      const { measures: __, ...sinceLine } = state.since_line as Record<string, unknown>;
+      return { ...state, version: 1, since_line: sinceLine };
+    });
+    expect(await train('--resume')).toMatchObject(DONE);
+    expect(directory.bytes('out/model.safetensors')).toEqual(model);
+    expect(directory.metrics().map(({ loss }) => loss)).toEqual(lines);
+
+    rewriteState('out/checkpoint-6', (state) => ({ ...state, objective: 'pairs' }));
+    expect(await train('--resume', '--set', 'max_steps=8')).toMatchObject(
+      fault(
+        '--resume: out/checkpoint-6 was made with the objective pairs, this run has next_token; start a new run in ' +
+          'another output_dir',
+      ),
+    );
+  });
+
   it('refuses to go on with a run that is to end before, and goes on with the newest checkpoint that it can', async () => {
     directory.writeConfig({ max_steps: 6, save_strategy: 'steps', save_steps: 2 });
     expect(await train()).toMatchObject(DONE);
@@ -600,6 +642,22 @@ describe('tstrain --config', () => {
       expect(await verifyCheckpoint(directory.at('out/checkpoint-1'))).toBeUndefined();
       expect(directory.metrics().map(({ step }) => step)).toEqual([1]);
       expect(existsSync(directory.at('out/model.safetensors'))).toBe(false);
+    });
+
+    it('stop all updates from their step on, however late they are looked at', async () => {
+      directory.writeConfig({
+        learning_rate: 1e30,
+        lr_scheduler_type: 'constant',
+        data_order: 'sequential',
+        logging_steps: 5,
+      });
+      const { status, stderr } = await train();
+      expect(status).toBe(1);
+      // The gradients of that step are gone by then, so no tensor is named.
+      expect(stderr).toMatch(
+        /^tstrain: step 2: the loss is NaN \(rows 4, 5, 6, 7\)\. The weights were not updated, .*\n$/,
+      );
+      expect(directory.list('out')).toEqual(['resolved_config.yaml']);
     });
 
     it('are not saved when an update makes them', async () => {
