@@ -1,5 +1,6 @@
 import { addon } from '../device/addon.js';
 import { NativeTensor, release } from '../device/native_tensor.js';
+import { crossEntropy } from './cross_entropy.js';
 import { linearBackwardInput, linearBackwardWeight } from './linear.js';
 
 // The language-model head and its loss in one op: loss[i] = logsumexp(h[i]·Wᵀ) − (h[i]·Wᵀ)[target[i]].
@@ -21,8 +22,8 @@ export function chunkRows(rows: number, vocab: number): number {
 /** The loss of each row, float32 [rows], for h [rows, dim], w [vocab, dim], targets int32 [rows]. */
 export function linearCrossEntropy(h: NativeTensor, w: NativeTensor, targets: NativeTensor): NativeTensor {
   const loss = h.like([h.shape[0]], 'float32');
-  forEachChunk(h, w, targets, [loss], ({ logits, rows, vocab }, targetRows, [lossRows]) => {
-    addon.ops.cross_entropy({ loss: lossRows, logits, targets: targetRows, rows, vocab });
+  forEachChunk(h, w, targets, [loss], ({ logits }, targetRows, [lossRows]) => {
+    crossEntropy(lossRows, logits, targetRows);
   });
   return loss;
 }
@@ -40,18 +41,10 @@ export function linearCrossEntropyWithGradient(
 ): { loss: NativeTensor; dh: NativeTensor } {
   const loss = h.like([h.shape[0]], 'float32');
   const dh = h.like();
-  forEachChunk(h, w, targets, [loss, weights, dh], ({ hidden, logits, rows, vocab }, targetRows, parts) => {
+  forEachChunk(h, w, targets, [loss, weights, dh], ({ hidden, logits }, targetRows, parts) => {
     const [lossRows, weightRows, dhRows] = parts;
     const dlogits = h.dtype === 'float32' ? logits : logits.like(logits.shape, h.dtype);
-    addon.ops.cross_entropy({
-      loss: lossRows,
-      dlogits,
-      logits,
-      targets: targetRows,
-      weights: weightRows,
-      rows,
-      vocab,
-    });
+    crossEntropy(lossRows, logits, targetRows, { weights: weightRows, dlogits });
     linearBackwardInput(dlogits, w, dhRows);
     if (dw) linearBackwardWeight(dw, dlogits, hidden);
     if (dlogits !== logits) dlogits.dispose();
@@ -62,8 +55,6 @@ export function linearCrossEntropyWithGradient(
 interface Chunk {
   hidden: NativeTensor;
   logits: NativeTensor;
-  rows: number;
-  vocab: number;
 }
 
 /** Calls `body` with the logits of each chunk of rows, and with the same rows of `targets` and of each tensor of `split`. */
@@ -102,7 +93,7 @@ function forEachChunk(
       return t.view(width === 1 ? [rows] : [rows, width], start * width);
     });
     const targetRows = targets.view([rows], start);
-    body({ hidden, logits, rows, vocab }, targetRows, parts);
+    body({ hidden, logits }, targetRows, parts);
     release(targetRows, ...parts, logits, hidden);
   }
 }
