@@ -82,6 +82,17 @@
      SAME_TYPE(dqkv, qkv), SAME_TYPE(dout, qkv), SAME_TYPE(out, qkv),                                              \
      REQUIRE(head_dim >= 1, "head_dim is 0"), require_groups(heads, kv_heads),                                     \
      cost(10.0 * pairs * f64(heads * head_dim)))                                                                   \
+  /* y[r, y_offset + c] += x[r, c] for x [rows, columns] with rows x_stride apart (0: one row for all, a bias) and y with \
+     rows y_stride apart. */                                                                                       \
+  OP(add_columns, (Out y, In x, i64 rows, i64 columns, i64 y_stride, i64 y_offset, i64 x_stride),                  \
+     NEED(y, rows * y_stride, floats), NEED(x, x_stride == 0 ? columns : rows * x_stride, floats),                 \
+     SAME_TYPE(y, x),                                                                                              \
+     REQUIRE(y_offset + columns <= y_stride, "a row of " + text(y_stride) + " elements has no columns " +          \
+                                                 text(y_offset) + "…" + text(y_offset + columns)),                 \
+     REQUIRE(x_stride == 0 || x_stride >= columns, "rows of x overlap"), cost(0))                               \
+  /* y[c] += Σ_r x[r, c], each column summed in float64 in the order of r: the gradient of a bias. */              \
+  OP(sum_columns, (Out y, In x, i64 rows, i64 columns),                                                            \
+     NEED(y, columns, f32s), NEED(x, rows * columns, floats), cost(0))                                          \
   /* SwiGLU (arXiv 2002.05202): y = silu(gate) · up, with gate_up [rows, 2·dim] = gate | up. */                    \
   OP(swiglu_forward, (Out y, In gate_up, i64 rows, i64 dim),                                                       \
      NEED(y, rows * dim, floats), NEED(gate_up, 2 * rows * dim, floats), SAME_TYPE(y, gate_up), cost(0))           \
