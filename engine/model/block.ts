@@ -4,7 +4,7 @@ import { addRmsnorm, rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';
 import { type RopeAngles, ropeInPlace } from '../ops/rope.js';
 import { swiglu, swigluBackwardInPlace } from '../ops/swiglu.js';
 import type { LlamaConfig } from './config.js';
-import { type GradientOf, LinearLayer } from './linear_layer.js';
+import { type GradientOf, type LinearLayer, linearLayerOf } from './linear_layer.js';
 import type { Parameters, Weight } from './parameters.js';
 import { blockNames } from './specs.js';
 
@@ -25,7 +25,7 @@ export interface Block {
 
 export function blockOf(parameters: Parameters, layer: number): Block {
   const names = blockNames(layer);
-  const linear = (part: readonly string[]) => new LinearLayer(parameters.weight(...part));
+  const linear = (part: readonly string[]) => linearLayerOf(parameters, part);
   return {
     inputNorm: parameters.weight(...names.inputNorm),
     qkv: linear(names.qkv),
@@ -41,7 +41,7 @@ export function isTrained({ inputNorm, postAttentionNorm, ...layers }: Block): b
   return (
     inputNorm.trainable ||
     postAttentionNorm.trainable ||
-    Object.values(layers).some(({ weight }) => weight.trainable)
+    Object.values(layers).some((layer: LinearLayer) => layer.isTrained)
   );
 }
 

@@ -13,6 +13,8 @@ export interface ParameterSpec {
   decayed: boolean;
   /** A frozen parameter has neither gradient nor moments nor, in bf16, a float32 master. */
   trainable: boolean;
+  /** Of a low-rank adapter (arXiv 2106.09685), of which `of` computes W + scale·B·A: A is [r, in], B [out, r]. */
+  adapter?: { of: string; part: 'A' | 'B'; scale: number };
 }
 
 /** Parameters that lie next to each other, so that ops can take them as one matrix: their rows follow each other. */

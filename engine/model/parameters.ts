@@ -63,6 +63,10 @@ export class Parameters {
     return weight;
   }
 
+  has(name: string): boolean {
+    return this.entries.some((entry) => entry.name === name);
+  }
+
   /** One parameter, as exactly as it is kept: a view to be disposed by the caller: its master, if it has one. */
   tensor(name: string): NativeTensor {
     const { shape, offset, trainable } = this.entry(name);

@@ -1,7 +1,7 @@
 import { addon } from '../device/addon.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 
-// y = x·Wᵀ with W [out, in], as PyTorch and Hugging Face files store it; no bias, as LLaMA has none.
+// y = x·Wᵀ with W [out, in], as PyTorch and Hugging Face files store it.
 
 /** y [rows, out] = x [rows, in] · w [out, in]ᵀ, in x's type; `into` receives it instead of a new arena tensor. */
 export function linear(x: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
@@ -17,6 +17,12 @@ export function linearBackwardInput(dy: NativeTensor, w: NativeTensor, into?: Na
   const dx = into ?? dy.like([rows, n]);
   addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: false });
   return dx;
+}
+
+/** dx [rows, in] += dy [rows, out] · w [out, in]. */
+export function addLinearBackwardInput(dx: NativeTensor, dy: NativeTensor, w: NativeTensor): void {
+  const [rows, n, k] = sizes('addLinearBackwardInput', dy, w, 0);
+  addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: true });
 }
 
 /** dw [out, in] float32 += dy [rows, out]ᵀ · x [rows, in]. */

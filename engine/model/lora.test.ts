@@ -1,0 +1,173 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { lossSum } from '../../tests/loss_sum.js';
+import { readSafetensors } from '../../tests/read_safetensors.js';
+import { describeShared, shared } from '../../tests/shared.js';
+import { defaultDevice } from '../device/addon.js';
+import { AdamW } from '../optim/adamw.js';
+import { type TrainingBatch, train } from '../train/loop.js';
+import type { TrainLine } from '../train/metrics.js';
+import { nextToken } from '../train/objective.js';
+import { readLlamaConfig } from './config.js';
+import { LlamaForCausalLM } from './llama.js';
+import { loraSpecs } from './lora.js';
+import { Gradients, Parameters } from './parameters.js';
+import { causalLmSpecs } from './specs.js';
+
+// Adapters on a frozen base, against peft's formula in float64 (../shared/goldens/lora). Tolerances are those stated
+// there for a float32 engine.
+const goldens = shared('goldens/lora');
+
+type Tensors = ReturnType<typeof readSafetensors>;
+
+/** The base with the adapter as peft saved it. */
+function openModel(adapter: string): LlamaForCausalLM {
+  const { r, lora_alpha, target_modules } = JSON.parse(
+    readFileSync(join(goldens, adapter, 'adapter_config.json'), 'utf8'),
+  );
+  const config = readLlamaConfig(join(goldens, 'base'));
+  const specs = loraSpecs(causalLmSpecs(config), { r, alpha: lora_alpha, targetModules: target_modules });
+  const parameters = new Parameters(config, defaultDevice(), 'fp32', specs);
+  const base = readSafetensors(join(goldens, 'base', 'model.safetensors'));
+  const saved = readSafetensors(join(goldens, adapter, 'adapter_model.safetensors'));
+  for (const { name } of parameters.entries) {
+    const tensor = parameters.tensor(name);
+    tensor.write((base.get(name) ?? saved.get(`base_model.model.${name}`))!.data as Float32Array);
+    tensor.dispose();
+  }
+  return new LlamaForCausalLM(parameters);
+}
+
+function batchOf(rows: { ids: number[]; labels: number[] }[], numbers: number[]): TrainingBatch {
+  const offsets = [0];
+  for (const { ids } of rows) offsets.push(offsets.at(-1)! + ids.length);
+  const targets = Int32Array.from(rows.flatMap(({ labels }) => [...labels.slice(1), -100]));
+  return {
+    ids: Int32Array.from(rows.flatMap(({ ids }) => ids)),
+    targets,
+    documentOffsets: Int32Array.from(offsets),
+    rows: Int32Array.from(numbers),
+    labelTokens: targets.filter((target) => target !== -100).length,
+  };
+}
+
+/** The rows of a right-padded batch. */
+function unpadded(io: Tensors): { ids: number[]; labels: number[] }[] {
+  const [count, length] = io.get('input_ids')!.shape;
+  const [ids, labels, mask] = ['input_ids', 'labels', 'attention_mask'].map((key) => io.get(key)!.data);
+  return Array.from({ length: count }, (_, row) => {
+    const at = Array.from({ length }, (_, t) => row * length + t).filter((i) => mask[i]);
+    return { ids: at.map((i) => ids[i]), labels: at.map((i) => labels[i]) };
+  });
+}
+
+function largest(values: Iterable<number>): number {
+  let most = 0;
+  for (const value of values)
+    most = Number.isNaN(value) ? Number.POSITIVE_INFINITY : Math.max(most, Math.abs(value));
+  return most;
+}
+
+describeShared('adapters on a frozen base equal the reference', ['goldens/lora'], () => {
+  it.each(['qv', 'all-linear'])('%s: logits, loss and gradients', (adapter) => {
+    const model = openModel(adapter);
+    const { parameters } = model;
+    const io = readSafetensors(join(goldens, adapter, 'io.safetensors'));
+    const rows = unpadded(io);
+    const batch = batchOf(rows, [0, 1, 2]);
+
+    const logits = model.logits(batch);
+    const values = logits.floats();
+    logits.dispose();
+    const vocab = parameters.config.vocabSize;
+    const expected = io.get('logits')!;
+    rows.forEach(({ ids }, row) => {
+      const reference = expected.data
+        .subarray(row * expected.shape[1] * vocab)
+        .subarray(0, ids.length * vocab);
+      const mine = values.subarray(batch.documentOffsets[row] * vocab);
+      expect(largest(reference.map((x, i) => x - mine[i])), `row ${row}`).toBeLessThanOrEqual(1e-4);
+    });
+
+    const gradients = new Gradients(parameters);
+    // Nothing is kept for what is frozen.
+    const trained = parameters.entries.filter(({ trainable }) => trainable);
+    expect(trained.every(({ adapter: of }) => of)).toBe(true);
+    expect(gradients.flat.size).toBe(parameters.layout.trainableSize);
+    const loss = lossSum(model.forwardBackward(batch, 1 / batch.labelTokens, gradients)) / batch.labelTokens;
+    expect(Math.abs(loss - io.get('loss')!.data[0])).toBeLessThanOrEqual(1e-5);
+    const flat = gradients.flat.floats();
+    for (const { name, offset } of trained) {
+      const reference = io.get(`grad.${name}`)!.data;
+      const off = largest(reference.map((x, i) => x - flat[offset + i]));
+      expect(off, name).toBeLessThanOrEqual(5e-5 * largest(reference));
+    }
+    gradients.dispose();
+    model.dispose();
+  });
+
+  it.each(['qv', 'all-linear'])('%s: a run', async (adapter) => {
+    const model = openModel(adapter);
+    const { parameters } = model;
+    const before = frozenBytes(model);
+    const { steps: expected }: { steps: { loss: number }[] } = JSON.parse(
+      readFileSync(join(goldens, adapter, 'trace.json'), 'utf8'),
+    );
+    const rows: { input_ids: number[]; labels: number[] }[] = JSON.parse(
+      readFileSync(join(goldens, 'rows.json'), 'utf8'),
+    );
+    const optimizer = new AdamW(parameters, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 });
+    const gradients = new Gradients(parameters);
+    const lines: TrainLine[] = [];
+    await train({
+      objective: nextToken(model, { gradientCheckpointing: false }),
+      gradients,
+      optimizer,
+      steps: expected.map((_, step) => {
+        const numbers = [2 * step, 2 * step + 1];
+        const batch = batchOf(
+          numbers.map((n) => ({ ids: rows[n].input_ids, labels: rows[n].labels })),
+          numbers,
+        );
+        return { step, epochsDone: 0, endsEpoch: false, batches: [batch] };
+      }),
+      options: {
+        schedule: { type: 'constant', learningRate: 1e-3, warmupSteps: 0, totalSteps: expected.length },
+        maxGradNorm: 0,
+        lossNormalization: 'token_mean',
+        loggingSteps: 1,
+        evaluateEvery: 'no',
+        saveEvery: 'no',
+      },
+      hooks: {
+        log: (line) => lines.push(line as TrainLine),
+        evaluate: async () => undefined,
+        save: async () => {},
+        progress: () => {},
+        stopRequested: () => undefined,
+      },
+    });
+    expected.forEach(({ loss }, i) => {
+      expect(Math.abs(lines[i].loss - loss), `loss of step ${i + 1}`).toBeLessThanOrEqual(2e-5);
+    });
+    const final = readSafetensors(join(goldens, adapter, 'trace_final.safetensors'));
+    const master = parameters.master.floats();
+    for (const { name, offset, trainable } of parameters.entries) {
+      if (!trainable) continue;
+      const reference = final.get(`base_model.model.${name}`)!.data;
+      expect(largest(reference.map((x, i) => x - master[offset + i])), name).toBeLessThanOrEqual(5e-5);
+    }
+    expect(frozenBytes(model).equals(before)).toBe(true);
+    optimizer.dispose();
+    gradients.dispose();
+    model.dispose();
+  });
+});
+
+function frozenBytes({ parameters: { flat, layout } }: LlamaForCausalLM): Buffer {
+  const frozen = flat.view([layout.size - layout.trainableSize], layout.trainableSize);
+  const values = frozen.floats();
+  frozen.dispose();
+  return Buffer.from(values.buffer);
+}
