@@ -23,6 +23,8 @@ describe('parseLlamaConfig', () => {
       rmsNormEps: 1e-6,
       initializerRange: 0.02,
       tieWordEmbeddings: false,
+      attentionBias: false,
+      mlpBias: false,
       rope: { type: 'default', theta: 10000 },
       bosTokenId: 1,
       eosTokenId: [2],
@@ -115,8 +117,7 @@ describe('parseLlamaConfig', () => {
 
   it.each([
     [{ hidden_act: 'gelu' }, 'hidden_act is "gelu"; only silu is supported'],
-    [{ attention_bias: true }, 'attention_bias is true; projections with a bias are not supported'],
-    [{ mlp_bias: true }, 'mlp_bias is true; projections with a bias are not supported'],
+    [{ attention_bias: 1 }, 'attention_bias is 1; it must be true or false'],
     [{ attention_dropout: 0.1 }, 'attention_dropout is 0.1; dropout is not supported'],
     [{ pretraining_tp: 2 }, 'pretraining_tp is 2; only 1 is supported'],
     [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor is 0.5; only 1 is supported'],

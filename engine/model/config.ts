@@ -44,6 +44,9 @@ export interface LlamaConfig {
   rmsNormEps: number;
   initializerRange: number;
   tieWordEmbeddings: boolean;
+  /** Whether q, k, v and o have a bias; likewise gate, up and down. */
+  attentionBias: boolean;
+  mlpBias: boolean;
   rope: RopeConfig;
   bosTokenId?: number;
   /** Any of these ends a text; empty when the model has none. */
@@ -83,6 +86,8 @@ const HF_CONFIG = z.looseObject({
   rms_norm_eps: or(positive, 1e-6),
   initializer_range: or(z.number('must be a number').nonnegative('must not be negative'), 0.02),
   tie_word_embeddings: or(flag, false),
+  attention_bias: or(flag, false),
+  mlp_bias: or(flag, false),
   rope_theta: or(positive, 10000),
   original_max_position_embeddings: optional(count),
   // Null says that there is none; only a missing key has a default.
@@ -140,8 +145,6 @@ const HF_ROPE = z.looseObject({
 const SUPPORTED: Record<string, { values: readonly unknown[]; why: string }> = {
   model_type: { values: ['llama'], why: 'only llama is supported' },
   hidden_act: { values: ['silu', 'swish'], why: 'only silu is supported' },
-  attention_bias: { values: [false], why: 'projections with a bias are not supported' },
-  mlp_bias: { values: [false], why: 'projections with a bias are not supported' },
   attention_dropout: { values: [0], why: 'dropout is not supported' },
   pretraining_tp: { values: [1], why: 'only 1 is supported' },
   partial_rotary_factor: { values: [1], why: 'only 1 is supported' },
@@ -192,6 +195,8 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
     rmsNormEps: hf.rms_norm_eps,
     initializerRange: hf.initializer_range,
     tieWordEmbeddings: hf.tie_word_embeddings,
+    attentionBias: hf.attention_bias,
+    mlpBias: hf.mlp_bias,
     rope: parseRope(raw, hf, source),
     bosTokenId: hf.bos_token_id ?? undefined,
     eosTokenId: hf.eos_token_id === null ? [] : [hf.eos_token_id].flat(),
@@ -245,9 +250,9 @@ export function toHfConfig(config: LlamaConfig): Record<string, unknown> {
     rms_norm_eps: config.rmsNormEps,
     rope_theta: rope.theta,
     rope_scaling: toHfRopeScaling(rope),
-    attention_bias: false,
+    attention_bias: config.attentionBias,
     attention_dropout: 0,
-    mlp_bias: false,
+    mlp_bias: config.mlpBias,
     tie_word_embeddings: config.tieWordEmbeddings,
     bos_token_id: config.bosTokenId ?? null,
     eos_token_id: eosTokenId.length === 0 ? null : eosTokenId.length === 1 ? eosTokenId[0] : eosTokenId,

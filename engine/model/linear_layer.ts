@@ -3,6 +3,7 @@ import { addBias, addColumns, biasBackward, takeColumns } from '../ops/columns.j
 import { axpby } from '../ops/elementwise.js';
 import { addLinearBackwardInput, linear, linearBackwardInput, linearBackwardWeight } from '../ops/linear.js';
 import type { Gradients, Parameters, Weight } from './parameters.js';
+import { biasOf } from './specs.js';
 
 /** Where backward finds what the gradient of a weight is added to, if it is wanted at all. */
 export type GradientOf = Pick<Gradients, 'of'>;
@@ -79,7 +80,7 @@ export class LinearLayer {
 
 /** The layer of these weights, which are one matrix: with the biases and adapters that the model has for them. */
 export function linearLayerOf(parameters: Parameters, names: readonly string[]): LinearLayer {
-  const biases = names.map((name) => name.replace(/weight$/, 'bias')).filter((name) => parameters.has(name));
+  const biases = names.map(biasOf).filter((name) => parameters.has(name));
   const adapters: Adapter[] = [];
   let offset = 0;
   for (const name of names) {

@@ -26,6 +26,11 @@ export function blockNames(layer: number) {
   };
 }
 
+/** The bias that goes with a weight. */
+export function biasOf(weight: string): string {
+  return weight.replace(/weight$/, 'bias');
+}
+
 /** The parameters of a LlamaForCausalLM; a tied model has no `lm_head.weight`. */
 export function causalLmSpecs(config: LlamaConfig, trainable: Trainable = all): ParameterGroup[] {
   const head = config.tieWordEmbeddings ? [] : [[HEAD, [config.vocabSize, config.hiddenSize]] as Named];
@@ -40,8 +45,8 @@ export function scoreSpecs(config: LlamaConfig, trainable: Trainable = all): Par
 type Named = [name: string, shape: number[]];
 
 /**
- * Matrices, then norms. They start as in Hugging Face's initialisation: matrices from N(0, initializer_range²), norms
- * from 1.
+ * Matrices, norms, biases. They start as in Hugging Face's initialisation: matrices from N(0, initializer_range²), norms
+ * from 1, biases from 0.
  */
 function llamaSpecs(config: LlamaConfig, head: Named[], trainable: Trainable): ParameterGroup[] {
   const { hiddenSize: c, intermediateSize: f, vocabSize: v, headDim: d } = config;
@@ -58,6 +63,14 @@ function llamaSpecs(config: LlamaConfig, head: Named[], trainable: Trainable): P
   const norm = ([name]: string[]): ParameterSpec[] => [
     { name, shape: [c], initial: { constant: 1 }, decayed: false, trainable: trainable(name) },
   ];
+  const biases = (names: string[], ...sizes: number[]): ParameterSpec[] =>
+    names.map(biasOf).map((name, i) => ({
+      name,
+      shape: [sizes[i]],
+      initial: { constant: 0 },
+      decayed: false,
+      trainable: trainable(name),
+    }));
   const blocks = Array.from({ length: config.numHiddenLayers }, (_, i) => blockNames(i));
   return [
     matrices([EMBEDDING], [v, c]),
@@ -70,5 +83,9 @@ function llamaSpecs(config: LlamaConfig, head: Named[], trainable: Trainable): P
     ...head.map(([name, shape]) => matrices([name], shape)),
     ...blocks.flatMap(({ inputNorm, postAttentionNorm }) => [norm(inputNorm), norm(postAttentionNorm)]),
     norm([FINAL_NORM]),
+    ...blocks.flatMap(({ qkv, o, gateUp, down }) => [
+      ...(config.attentionBias ? [biases(qkv, q, kv, kv), biases(o, c)] : []),
+      ...(config.mlpBias ? [biases(gateUp, f, f), biases(down, c)] : []),
+    ]),
   ];
 }

@@ -19,14 +19,20 @@ import { axpby, fill } from '../../ops/elementwise.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
 import { onceDifferentiable } from './tape_op.js';
 
+/** A linear layer as tensors: a weight [out, in], a bias [out]. */
+export interface LinearTensors {
+  weight: Tensor;
+  bias?: Tensor;
+}
+
 /** The weights of a block as tensors: q|k|v and gate|up joined by rows. */
 export interface BlockTensors {
   inputNorm: Tensor;
-  qkv: Tensor;
-  o: Tensor;
+  qkv: LinearTensors;
+  o: LinearTensors;
   postAttentionNorm: Tensor;
-  gateUp: Tensor;
-  down: Tensor;
+  gateUp: LinearTensors;
+  down: LinearTensors;
 }
 
 /**
@@ -35,28 +41,74 @@ export interface BlockTensors {
  */
 export function llamaBlock(
   h: Tensor2D,
-  { inputNorm, qkv, o, postAttentionNorm, gateUp, down }: BlockTensors,
+  { inputNorm, postAttentionNorm, qkv, o, gateUp, down }: BlockTensors,
   lengths: readonly number[],
   config: LlamaConfig,
 ): Tensor2D {
+  const layers = [qkv, o, gateUp, down];
+  const given = [
+    h,
+    inputNorm,
+    postAttentionNorm,
+    ...layers.flatMap(({ weight, bias }) => (bias ? [weight, bias] : [weight])),
+  ];
+  const blockOf = (tensors: Tensor[]) =>
+    new Weights(
+      tensors,
+      layers.map(({ bias }) => bias !== undefined),
+    );
   const run = customGrad((...inputs: (Tensor | GradSaveFunc)[]) => {
     const save = inputs.pop() as GradSaveFunc;
-    const given = inputs as Tensor[];
-    const value = releaseOnThrow(() => tensorFrom<Tensor2D>(adopt(forward(given, lengths, config))));
-    save(given);
+    const [x, ...weights] = inputs as Tensor[];
+    const value = releaseOnThrow(() =>
+      tensorFrom<Tensor2D>(adopt(forward(x, blockOf(weights).block, lengths, config))),
+    );
+    save([x, ...weights]);
     return { value, gradFunc };
   });
-  const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] =>
-    releaseOnThrow(() => backward(dy, saved, lengths, config)).map((gradient) =>
+  const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+    const [x, ...weights] = saved;
+    return releaseOnThrow(() => backward(dy, x, blockOf(weights), lengths, config)).map((gradient) =>
       onceDifferentiable('llamaBlock', tensorFrom(adopt(gradient)), [dy, ...saved]),
     );
-  return run(h, inputNorm, qkv, o, postAttentionNorm, gateUp, down) as Tensor2D;
+  };
+  return run(...given) as Tensor2D;
 }
 
-function forward([h, ...weights]: Tensor[], lengths: readonly number[], config: LlamaConfig): NativeTensor {
+/** The tensors of a block, in one list, as the model takes them; and their gradients. */
+class Weights {
+  readonly block: Block;
+  private readonly order: Weight[];
+  private readonly gradients = new Map<Weight, NativeTensor>();
+
+  /** Norms, then weight and bias (of those layers that have one) of q|k|v, o, gate|up and down. */
+  constructor(tensors: Tensor[], biased: readonly boolean[]) {
+    this.order = tensors.map((tensor) => ({ value: nativeOf(tensor), offset: 0, trainable: true }));
+    const [inputNorm, postAttentionNorm, ...rest] = this.order;
+    const [qkv, o, gateUp, down] = biased.map(
+      (bias) => new LinearLayer(rest.shift()!, bias ? rest.shift() : undefined),
+    );
+    this.block = { inputNorm, qkv, o, postAttentionNorm, gateUp, down };
+  }
+
+  of(weight: Weight): NativeTensor {
+    const known = this.gradients.get(weight);
+    if (known) return known;
+    const gradient = weight.value.like(weight.value.shape, 'float32');
+    fill(gradient, 0);
+    this.gradients.set(weight, gradient);
+    return gradient;
+  }
+
+  all(): NativeTensor[] {
+    return this.order.map((weight) => this.of(weight));
+  }
+}
+
+function forward(h: Tensor, block: Block, lengths: readonly number[], config: LlamaConfig): NativeTensor {
   return withPositions(lengths, config, (angles, documents) => {
     const attend = withinDocuments(angles, documents, headsOf(config));
-    const { stream, saved } = blockForward({ residual: nativeOf(h) }, blockOf(weights), attend, config);
+    const { stream, saved } = blockForward({ residual: nativeOf(h) }, block, attend, config);
     const y = stream.delta!;
     axpby(y, 1, y, 1, stream.residual);
     forgetInner(saved);
@@ -68,42 +120,17 @@ function forward([h, ...weights]: Tensor[], lengths: readonly number[], config: 
 /** The gradients of h and of each weight, in their order. */
 function backward(
   dy: Tensor,
-  [h, ...weights]: Tensor[],
+  h: Tensor,
+  weights: Weights,
   lengths: readonly number[],
   config: LlamaConfig,
 ): NativeTensor[] {
   return withPositions(lengths, config, (angles, documents) => {
-    const block = blockOf(weights);
-    const gradients = new Map<Weight, NativeTensor>();
-    const of = (weight: Weight) => {
-      const known = gradients.get(weight);
-      if (known) return known;
-      const gradient = weight.value.like(weight.value.shape, 'float32');
-      fill(gradient, 0);
-      gradients.set(weight, gradient);
-      return gradient;
-    };
     // What blockBackward() releases are views: h and dy are TF.js's.
     const [dh, own] = [dy, h].map((t) => nativeOf(t).view(t.shape));
-    const dx = blockBackward(dh, { h: own }, block, { of }, { angles, documents }, config);
-    const { inputNorm, qkv, o, postAttentionNorm, gateUp, down } = block;
-    const order = [inputNorm, qkv.weight, o.weight, postAttentionNorm, gateUp.weight, down.weight];
-    return [dx, ...order.map(of)];
+    const dx = blockBackward(dh, { h: own }, weights.block, weights, { angles, documents }, config);
+    return [dx, ...weights.all()];
   });
-}
-
-function blockOf(weights: Tensor[]): Block {
-  const [inputNorm, qkv, o, postAttentionNorm, gateUp, down] = weights.map(
-    (tensor): Weight => ({ value: nativeOf(tensor), offset: 0, trainable: true }),
-  );
-  return {
-    inputNorm,
-    qkv: new LinearLayer(qkv),
-    o: new LinearLayer(o),
-    postAttentionNorm,
-    gateUp: new LinearLayer(gateUp),
-    down: new LinearLayer(down),
-  };
 }
 
 function withPositions<T>(

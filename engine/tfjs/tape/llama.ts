@@ -17,7 +17,7 @@ import type { MicroBatch } from '../../model/device_batch.js';
 import { layoutOf } from '../../model/layout.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../../model/parameters.js';
-import { blockNames, causalLmSpecs, EMBEDDING, FINAL_NORM, HEAD } from '../../model/specs.js';
+import { biasOf, blockNames, causalLmSpecs, EMBEDDING, FINAL_NORM, HEAD } from '../../model/specs.js';
 import { axpby, cast } from '../../ops/elementwise.js';
 import { sum } from '../../ops/reduce.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
@@ -113,16 +113,20 @@ export function llamaLogits(
       const parts = names.map((name) => weights[name]);
       return parts.length === 1 ? parts[0] : concat(parts, 0);
     };
+    const linearOf = (names: readonly string[]) => {
+      const biases = names.map(biasOf);
+      return { weight: joined(names), bias: weights[biases[0]] && joined(biases) };
+    };
     let h = embedding(weights[EMBEDDING], tensor1d(ids, 'int32')) as Tensor2D;
     for (let i = 0; i < config.numHiddenLayers; i++) {
       const { inputNorm, qkv, o, postAttentionNorm, gateUp, down } = blockNames(i);
       const block = {
         inputNorm: joined(inputNorm),
-        qkv: joined(qkv),
-        o: joined(o),
+        qkv: linearOf(qkv),
+        o: linearOf(o),
         postAttentionNorm: joined(postAttentionNorm),
-        gateUp: joined(gateUp),
-        down: joined(down),
+        gateUp: linearOf(gateUp),
+        down: linearOf(down),
       };
       h = llamaBlock(h, block, lengths, config);
     }
