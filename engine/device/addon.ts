@@ -9,12 +9,22 @@ import type { DType, Ops } from './ops.js';
 /** Where memory and arithmetic are, by the names of native/device.h; or the plan of such a device, see {@link metaOf}. */
 export type DeviceName = string;
 
-let first: DeviceName | undefined;
+let ofThisProcess: DeviceName | undefined;
 
-/** The device that is used where nobody names one. */
+/**
+ * The device that is used where nobody names one: TSTRAIN_DEVICE, or the first that the addon lists.
+ *
+ * @throws UserError when the addon has no device of that name
+ */
 export function defaultDevice(): DeviceName {
-  first ??= addon.devices()[0];
-  return first;
+  if (ofThisProcess === undefined) {
+    const devices = addon.devices();
+    const device = process.env.TSTRAIN_DEVICE ?? devices[0];
+    if (!devices.includes(device))
+      throw new UserError(`TSTRAIN_DEVICE=${device}: no such device; the addon has ${devices.join(', ')}`);
+    ofThisProcess = device;
+  }
+  return ofThisProcess;
 }
 
 /** The device that counts what `device` would take, in bytes and FLOPs, and has no memory of its own. */

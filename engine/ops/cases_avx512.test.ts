@@ -1,4 +1,4 @@
 import { runOpCases } from '../../tests/op_cases.js';
 
 // The op cases with the kernels for AVX-512; skipped where the processor has none.
-await runOpCases('avx512');
+await runOpCases({ instructionSet: 'avx512' });
