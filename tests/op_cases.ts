@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addon, type DeviceName, isMeta, metaOf } from '../engine/device/addon.js';
 import { type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
+import type { Four } from '../engine/device/ops.js';
 
 // What the case files of the op table (engine/ops/*.cases.ts) are made of. A case file exports `cases`, which
 // declares its tests for one device; runOpCases() runs every file on every device that is present. References are
@@ -212,6 +213,17 @@ function disposeAll(): void {
     whole.dispose();
   }
   expect(written, 'bytes written outside of a tensor').toBe(0);
+}
+
+/** Where the elements of a shape, in order, lie by strides. */
+export function positions(shape: Four, strides: Four): number[] {
+  const all: number[] = [];
+  for (let i = 0; i < shape[0]; i++)
+    for (let j = 0; j < shape[1]; j++)
+      for (let k = 0; k < shape[2]; k++)
+        for (let l = 0; l < shape[3]; l++)
+          all.push(i * strides[0] + j * strides[1] + k * strides[2] + l * strides[3]);
+  return all;
 }
 
 // ---- comparisons ----------------------------------------------------------------------------------------------

@@ -194,6 +194,17 @@ export const cases: OpCases = (device) => {
     expect([...valuesOf(dlogits)]).toEqual([0, 0, 0, 0, Number.NaN, Number.NaN]);
   });
 
+  it.each(FLOATS)('keeps the small loss of a sure word, whatever its logit (%s)', (type) => {
+    // e⁻¹⁴ = 8.3e-7, less than half a unit in the last place of the logits.
+    const logits = tensor(device, type, [20, 6, 200, 186, -40, -54], [3, 2]);
+    const loss = empty(device, 'float32', [3]);
+    const targets = tensor(device, 'int32', [0, 0, 0]);
+    addon.ops.cross_entropy({ loss, logits, targets, rows: 3, vocab: 2 });
+    // Half a unit in the last place of Σ = 1 + e⁻¹⁴, and what rounds its logarithm.
+    expectClose(valuesOf(loss), reference(valuesOf(logits), [0, 0, 0]).loss, { absolute: 6.1e-8 });
+    expectClose(valuesOf(loss), [8.3e-7, 8.3e-7, 8.3e-7], { absolute: 7e-8 });
+  });
+
   describe.each(FLOATS)('linear + cross entropy in %s', (type) => {
     it.each([
       [1, 1, 1],

@@ -38,7 +38,7 @@ describe('the toy device', () => {
   it('does nothing until somebody waits', () => {
     const x = NativeTensor.onHeap('toy', 'float32', [16 * KIB * KIB]);
     const before = statusKiB('VmRSS');
-    addon.ops.fill(x.handle, x.size, 3);
+    addon.ops.fill({ y: x, n: x.size, value: 3 });
     expect(statusKiB('VmRSS') - before).toBeLessThan(16 * KIB);
     const last = x.view([1], x.size - 1);
     expect([...last.floats()]).toEqual([3]);

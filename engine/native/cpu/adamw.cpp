@@ -24,7 +24,7 @@ void adamw(const Context&, Out p, Out m, Out v, Out p16, In g, In update, i64 n,
   float root = float(1 / std::sqrt(1 - std::pow(beta2, step))), epsilon = float(eps);
   float *pp = p.as<float>(), *mm = m.as<float>(), *vv = v.as<float>();
   const float* gg = g.as<float>();
-  auto* half = p16.as<bf16>();
+  auto* rounded = p16.as<bf16>();
   constexpr i64 kBlock = 4096;
 #pragma omp parallel for schedule(static) if (n >= kParallelFrom)
   for (i64 start = 0; start < n; start += kBlock) {
@@ -37,9 +37,9 @@ void adamw(const Context&, Out p, Out m, Out v, Out p16, In g, In update, i64 n,
       vv[i] = vi;
       pp[i] = pp[i] * keep - rate * mi / (std::sqrt(vi) * root + epsilon);
     }
-    if (half) {
+    if (rounded) {
 #pragma omp simd
-      for (i64 i = start; i < end; i++) store(half + i, pp[i]);
+      for (i64 i = start; i < end; i++) store(rounded + i, pp[i]);
     }
   }
 }

@@ -41,10 +41,11 @@ void cross_entropy(const Context& context, Out loss, Out lse, Out dlogits, In lo
             sum += part;
           }
           bool counted = target[r] != -100;
-          float row_lse = top + std::log(sum);
-          if (lse) lse.as<float>()[r] = row_lse;
-          float chosen = counted ? load(x + target[r]) : 0;
-          loss.as<float>()[r] = counted ? row_lse - chosen : 0;
+          float log_sum = std::log(sum);
+          if (lse) lse.as<float>()[r] = top + log_sum;
+          // Not lse − chosen: top and chosen are of one size, log Σ of a sure word can be far smaller than a unit in
+          // their last place.
+          loss.as<float>()[r] = counted ? log_sum + (top - load(x + target[r])) : 0;
           if (!dlogits) continue;
           D* dx = dlogits.as<D>() + r * vocab;
           float weight = !counted ? 0 : weights ? weights.as<float>()[r] : 1.f;
