@@ -21,12 +21,13 @@
 #include "device.h"
 
 // What a parameter can be one of: CHOICE(type, words…) is an enum here and a union of strings in TypeScript.
-#define TSTRAIN_CHOICES(CHOICE)                                                                                    \
-  CHOICE(Binary, add, subtract, multiply, divide, maximum, minimum, squared_difference, equal, not_equal, less,    \
-         less_equal, greater, greater_equal)                                                                       \
-  CHOICE(Unary, negate, abs, square, sqrt, rsqrt, reciprocal, exp, log, sigmoid, tanh)                             \
+#define TSTRAIN_CHOICES(CHOICE)                                                                                 \
+  CHOICE(Binary, add, subtract, multiply, divide, maximum, minimum, squared_difference, equal, not_equal, less, \
+         less_equal, greater, greater_equal)                                                                    \
+  CHOICE(Unary, negate, abs, square, sqrt, rsqrt, reciprocal, exp, log, sigmoid, tanh)                          \
   CHOICE(Reduction, sum, mean, max, min)
 
+// clang-format off: comments and rules of an entry stand as they are read.
 #define TSTRAIN_OPS(OP)                                                                                            \
   /* C[m,n] = A·B, or C += A·B when accumulate. A is [m,k], or [k,m] when trans_a; B is [k,n], or [n,k] when       \
      trans_b. A and B have one type; C is that type or float32. fp32 accumulation. */                              \
@@ -163,6 +164,7 @@
      NEED(x, strided_extent(x_offset, shape, x_strides), numbers), SAME_TYPE(y, x), cost(0))                       \
   /* Rows of probabilities: exp(x − max) / Σ. */                                                                   \
   OP(softmax, (Out y, In x, i64 rows, i64 dim), NEED(y, rows * dim, f32s), NEED(x, rows * dim, f32s), cost(0))
+// clang-format on
 
 namespace tstrain {
 

@@ -59,12 +59,16 @@ struct TensorOf {
 
 struct In : TensorOf<const void*> {
   template <class T>
-  const T* as() const { return static_cast<const T*>(data); }
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
 };
 
 struct Out : TensorOf<void*> {
   template <class T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
 };
 
 }  // namespace tstrain

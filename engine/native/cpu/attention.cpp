@@ -64,7 +64,8 @@ void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, co
   i64 d = z.head_dim, dp = z.padded, wide = round_up(keys, kStep), shift = keys - queries;
   Carve carve{scratch};
   float *kt = carve.take(d * wide), *vv = carve.take(wide * dp), *qq = carve.take(kTile * dp),
-        *s = carve.take(kTile * kTile), *o = carve.take(kTile * dp), *top = carve.take(kTile), *total = carve.take(kTile);
+        *s = carve.take(kTile * kTile), *o = carve.take(kTile * dp), *top = carve.take(kTile),
+        *total = carve.take(kTile);
   widen_transposed(kt, k + kv_head * d, kv_stride, keys, d, wide);
   widen(vv, v + kv_head * d, kv_stride, keys, d, dp, 1.f);
   for (i64 head = kv_head * z.group(); head < (kv_head + 1) * z.group(); head++) {
@@ -116,10 +117,10 @@ void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 l
   i64 d = z.head_dim, dp = z.padded, wide = round_up(tokens, kStep), stride = (z.heads + 2 * z.kv_heads) * d;
   i64 k_at = (z.heads + kv_head) * d, v_at = (z.heads + z.kv_heads + kv_head) * d;
   Carve carve{scratch};
-  float *kt = carve.take(d * wide), *vt = carve.take(d * wide), *kk = carve.take(wide * dp), *dk = carve.take(wide * dp),
-        *dv = carve.take(wide * dp), *qq = carve.take(kTile * dp), *dd = carve.take(kTile * dp),
-        *dq = carve.take(kTile * dp), *s = carve.take(kTile * kTile), *ds = carve.take(kTile * kTile),
-        *delta = carve.take(kTile);
+  float *kt = carve.take(d * wide), *vt = carve.take(d * wide), *kk = carve.take(wide * dp),
+        *dk = carve.take(wide * dp), *dv = carve.take(wide * dp), *qq = carve.take(kTile * dp),
+        *dd = carve.take(kTile * dp), *dq = carve.take(kTile * dp), *s = carve.take(kTile * kTile),
+        *ds = carve.take(kTile * kTile), *delta = carve.take(kTile);
   widen_transposed(kt, qkv + k_at, stride, tokens, d, wide);
   widen_transposed(vt, qkv + v_at, stride, tokens, d, wide);
   widen(kk, qkv + k_at, stride, tokens, d, dp, 1.f);
@@ -174,8 +175,8 @@ void check_covered(const char* name, const std::int32_t* at, i64 documents, i64 
 void check_offsets(const char* name, const std::int32_t* at, i64 documents, i64 tokens, i64 longest) {
   for (i64 j = 0; j < documents; j++)
     if (at[j] < 0 || at[j + 1] < at[j] || at[j + 1] > tokens || at[j + 1] - at[j] > longest)
-      throw OpError(std::string(name) + " of document " + std::to_string(j) + " are " + std::to_string(at[j]) +
-                    "…" + std::to_string(at[j + 1]) + " of " + std::to_string(tokens) + " tokens, at most " +
+      throw OpError(std::string(name) + " of document " + std::to_string(j) + " are " + std::to_string(at[j]) + "…" +
+                    std::to_string(at[j + 1]) + " of " + std::to_string(tokens) + " tokens, at most " +
                     std::to_string(longest) + " each");
 }
 

@@ -39,20 +39,20 @@ void strided(Y* y, const T* a, const T* b, const Four& d, const Four& as, const 
 
 // Whole numbers wrap around, as they do in an Int32Array.
 inline std::int32_t add(std::int32_t a, std::int32_t b) { return std::int32_t(std::uint32_t(a) + std::uint32_t(b)); }
-inline std::int32_t subtract(std::int32_t a, std::int32_t b) { return std::int32_t(std::uint32_t(a) - std::uint32_t(b)); }
-inline std::int32_t multiply(std::int32_t a, std::int32_t b) { return std::int32_t(std::uint32_t(a) * std::uint32_t(b)); }
+inline std::int32_t subtract(std::int32_t a, std::int32_t b) {
+  return std::int32_t(std::uint32_t(a) - std::uint32_t(b));
+}
+inline std::int32_t multiply(std::int32_t a, std::int32_t b) {
+  return std::int32_t(std::uint32_t(a) * std::uint32_t(b));
+}
 inline float add(float a, float b) { return a + b; }
 inline float subtract(float a, float b) { return a - b; }
 inline float multiply(float a, float b) { return a * b; }
 
 template <class T>
 void dispatch(Out y, In a, In b, Binary op, const Four& d, const Four& as, const Four& bs) {
-  auto arithmetic = [&](auto f) {
-    strided(y.as<T>(), a.as<T>(), b.as<T>(), d, as, bs, f);
-  };
-  auto comparison = [&](auto f) {
-    strided(y.as<std::uint8_t>(), a.as<T>(), b.as<T>(), d, as, bs, f);
-  };
+  auto arithmetic = [&](auto f) { strided(y.as<T>(), a.as<T>(), b.as<T>(), d, as, bs, f); };
+  auto comparison = [&](auto f) { strided(y.as<std::uint8_t>(), a.as<T>(), b.as<T>(), d, as, bs, f); };
   switch (op) {
     case Binary::add: return arithmetic([](T p, T q) { return add(p, q); });
     case Binary::subtract: return arithmetic([](T p, T q) { return subtract(p, q); });
@@ -64,7 +64,8 @@ void dispatch(Out y, In a, In b, Binary op, const Four& d, const Four& as, const
     // A NaN on either side is the result.
     case Binary::maximum: return arithmetic([](T p, T q) { return p > q || p != p ? p : q; });
     case Binary::minimum: return arithmetic([](T p, T q) { return p < q || p != p ? p : q; });
-    case Binary::squared_difference: return arithmetic([](T p, T q) { return multiply(subtract(p, q), subtract(p, q)); });
+    case Binary::squared_difference:
+      return arithmetic([](T p, T q) { return multiply(subtract(p, q), subtract(p, q)); });
     case Binary::equal: return comparison([](T p, T q) { return p == q; });
     case Binary::not_equal: return comparison([](T p, T q) { return p != q; });
     case Binary::less: return comparison([](T p, T q) { return p < q; });

@@ -7,10 +7,11 @@
 
 namespace tstrain {
 
-const DeviceKind cpu_device = {
-    "cpu", []() -> const OpTable& { return cpu_kernels().ops; }, &cpu_workspaces, kCpuAlignment, kRowStep, row_slack,
-    cpu_memory,
-};
+namespace {
+const OpTable& ops() { return cpu_kernels().ops; }
+}  // namespace
+
+const DeviceKind cpu_device = {"cpu", ops, &cpu_workspaces, kCpuAlignment, kRowStep, row_slack, cpu_memory};
 
 const CpuKernels& cpu_kernels() {
   const char* wanted = std::getenv("TSTRAIN_ISA");

@@ -10,8 +10,8 @@ void check_ids(In ids, i64 rows, i64 table_rows) {
   const auto* id = ids.as<std::int32_t>();
   for (i64 i = 0; i < rows; i++)
     if (id[i] < 0 || id[i] >= table_rows)
-      throw OpError("ids[" + std::to_string(i) + "] is " + std::to_string(id[i]) +
-                    ", the table has rows 0…" + std::to_string(table_rows - 1));
+      throw OpError("ids[" + std::to_string(i) + "] is " + std::to_string(id[i]) + ", the table has rows 0…" +
+                    std::to_string(table_rows - 1));
 }
 }  // namespace
 
@@ -20,8 +20,7 @@ void gather_rows(const Context&, Out y, In table, In ids, i64 rows, i64 dim, i64
   const auto* id = ids.as<std::int32_t>();
   i64 bytes = dim * size_of(y.dtype);
 #pragma omp parallel for schedule(static) if (rows * dim >= kParallelFrom)
-  for (i64 i = 0; i < rows; i++)
-    std::memcpy(y.as<char>() + i * bytes, table.as<char>() + id[i] * bytes, size_t(bytes));
+  for (i64 i = 0; i < rows; i++) std::memcpy(y.as<char>() + i * bytes, table.as<char>() + id[i] * bytes, size_t(bytes));
 }
 
 // Threads share out columns, not rows: an id that occurs twice is then added up by one thread, in the order of i,

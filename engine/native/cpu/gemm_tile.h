@@ -21,7 +21,7 @@ inline __attribute__((always_inline)) void tile(i64 k, const float* a, i64 row_s
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < Vectors; j++) sum[i][j] = vfloat{} ;
+    for (int j = 0; j < Vectors; j++) sum[i][j] = vfloat{};
   for (i64 p = 0; p < k; p++) {
     vfloat row[Vectors];
 #pragma GCC unroll 4

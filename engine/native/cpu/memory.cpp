@@ -37,7 +37,8 @@ class CpuMemory : public Memory {
 
   Range reserve() override {
     for (i64 bytes = kReservation; bytes >= (i64(1) << 34); bytes /= 4) {
-      void* p = mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* p =
+          mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (p == MAP_FAILED) continue;
       madvise(p, size_t(bytes), MADV_HUGEPAGE);
       return range_ = {static_cast<char*>(p), bytes};
@@ -50,9 +51,7 @@ class CpuMemory : public Memory {
     close(start, bytes);
     TSTRAIN_UNPOISON(start, size_t(bytes));
   }
-  void close(char* start, i64 bytes) override {
-    TSTRAIN_POISON(start, size_t(i64(rounded_up(bytes, kCpuAlignment))));
-  }
+  void close(char* start, i64 bytes) override { TSTRAIN_POISON(start, size_t(i64(rounded_up(bytes, kCpuAlignment)))); }
 
   void give_back(char* start, i64 bytes) override {
     TSTRAIN_UNPOISON(start, size_t(bytes));

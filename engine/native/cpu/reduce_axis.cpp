@@ -68,8 +68,9 @@ void reduce_axis(const Context&, Out y, In x, Reduction op, i64 outer, i64 n, i6
     f64 scale = op == Reduction::mean ? 1 / f64(n) : 1;
     if (inner == 1) sum_rows(to, from, outer, n, scale);
     else
-      reduce(to, from, outer, n, inner, 0.0, [](f64 s, float v) { return s + v; },
-             [=](f64 s) { return float(s * scale); });
+      reduce(
+          to, from, outer, n, inner, 0.0, [](f64 s, float v) { return s + v; },
+          [=](f64 s) { return float(s * scale); });
   } else {
     // A NaN stays: no comparison with it is true but v != v.
     auto same = [](float s) { return s; };

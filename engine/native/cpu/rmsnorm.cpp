@@ -81,7 +81,8 @@ void rmsnorm_forward(const Context&, Out y, Out rstd, Out sum, In x, In residual
   });
 }
 
-void rmsnorm_backward(const Context& context, Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows, i64 dim) {
+void rmsnorm_backward(const Context& context, Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows,
+                      i64 dim) {
   with_float_type(x.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     backward(dx.as<T>(), dw.as<float>(), static_cast<float*>(context.workspace), dy.as<T>(), x.as<T>(), w.as<T>(),

@@ -5,7 +5,8 @@
 
 namespace tstrain::TSTRAIN_ISA {
 
-void rope(const Context&, Out x, In cos, In sin, In index, i64 tokens, i64 heads, i64 head_dim, i64 stride, bool inverse) {
+void rope(const Context&, Out x, In cos, In sin, In index, i64 tokens, i64 heads, i64 head_dim, i64 stride,
+          bool inverse) {
   i64 half = head_dim / 2, table_rows = std::min(cos.numel, sin.numel) / half;
   const auto* at = index.as<std::int32_t>();
   for (i64 t = 0; t < tokens; t++)

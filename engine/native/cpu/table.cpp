@@ -8,12 +8,14 @@
 
 namespace tstrain {
 
-const CpuKernels TSTRAIN_KERNELS(TSTRAIN_ISA) = {
-    TSTRAIN_STRING(TSTRAIN_ISA),
-    {
+namespace {
+constexpr OpTable ops = {
 #define TSTRAIN_ENTRY(name, parameters, ...) TSTRAIN_ISA::name,
-        TSTRAIN_OPS(TSTRAIN_ENTRY)
+    TSTRAIN_OPS(TSTRAIN_ENTRY)
 #undef TSTRAIN_ENTRY
-    }};
+};
+}  // namespace
+
+const CpuKernels TSTRAIN_KERNELS(TSTRAIN_ISA) = {TSTRAIN_STRING(TSTRAIN_ISA), ops};
 
 }  // namespace tstrain

@@ -27,9 +27,10 @@ void set_thread_count(int n) {
   granted = omp_get_num_threads();
   if (granted != n) {
     omp_set_num_threads(thread_count());
-    throw OpError("OpenMP grants " + std::to_string(granted) + " of " + std::to_string(n) +
-                  " threads (OMP_THREAD_LIMIT and OMP_MAX_ACTIVE_LEVELS bound them); ask for no more than that by `threads` "
-                  "or TSTRAIN_NUM_THREADS");
+    throw OpError(
+        "OpenMP grants " + std::to_string(granted) + " of " + std::to_string(n) +
+        " threads (OMP_THREAD_LIMIT and OMP_MAX_ACTIVE_LEVELS bound them); ask for no more than that by `threads` "
+        "or TSTRAIN_NUM_THREADS");
   }
   requested_threads = n;
 }

@@ -26,9 +26,13 @@ WorkspaceTable table() {
   // Each thread's part of dw.
   t.rmsnorm_backward = [](Out, Out, In, In, In, In, In, i64, i64 dim) { return per_thread(kFloat * Checked(dim)); };
   t.attention_forward = [](Out, Out, In, In, In, In, In, i64, i64, i64, i64 head_dim, i64, i64, i64, i64, i64 max_k,
-                           f64, f64) { return per_thread(kFloat * attention_forward_floats<Checked>(max_k, head_dim)); };
+                           f64, f64) {
+    Checked floats = attention_forward_floats<Checked>(max_k, head_dim);
+    return per_thread(kFloat * floats);
+  };
   t.attention_backward = [](Out, In, In, In, In, In, i64, i64, i64, i64 head_dim, i64, i64 max_tokens, f64, f64) {
-    return per_thread(kFloat * attention_backward_floats<Checked>(max_tokens, head_dim));
+    Checked floats = attention_backward_floats<Checked>(max_tokens, head_dim);
+    return per_thread(kFloat * floats);
   };
   // The exponentials of a row.
   t.cross_entropy = [](Out, Out, Out, In, In, In, i64, i64 vocab) { return per_thread(kFloat * Checked(vocab)); };

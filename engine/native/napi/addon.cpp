@@ -38,7 +38,8 @@ f64 to_number(napi_env env, napi_value v) {
 
 i64 to_integer(napi_env env, napi_value v) {
   f64 x = to_number(env, v);
-  if (!(std::fabs(x) <= 9007199254740992.0) || x != std::floor(x)) throw OpError("an integer was expected, not " + std::to_string(x));
+  if (!(std::fabs(x) <= 9007199254740992.0) || x != std::floor(x))
+    throw OpError("an integer was expected, not " + std::to_string(x));
   return i64(x);
 }
 
@@ -86,8 +87,7 @@ struct Arguments {
   Arguments(napi_env env, napi_callback_info info) {
     size_t count = N;
     ok(napi_get_cb_info(env, info, &count, v, nullptr, nullptr));
-    if (count < size_t(N))
-      throw OpError("takes " + std::to_string(N) + " arguments, got " + std::to_string(count));
+    if (count < size_t(N)) throw OpError("takes " + std::to_string(N) + " arguments, got " + std::to_string(count));
   }
 };
 
@@ -159,15 +159,15 @@ struct Decode<Four> {
 // The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
 template <class T>
 struct Words;
-#define TSTRAIN_WORDS(type, ...)                      \
-  template <>                                         \
-  struct Words<type> {                                \
-    static constexpr const char* list = #__VA_ARGS__; \
-    static constexpr i64 count = [] {                 \
-      i64 n = 1;                                      \
+#define TSTRAIN_WORDS(type, ...)                          \
+  template <>                                             \
+  struct Words<type> {                                    \
+    static constexpr const char* list = #__VA_ARGS__;     \
+    static constexpr i64 count = [] {                     \
+      i64 n = 1;                                          \
       for (const char* c = list; *c; c++) n += *c == ','; \
-      return n;                                       \
-    }();                                              \
+      return n;                                           \
+    }();                                                  \
   };
 TSTRAIN_CHOICES(TSTRAIN_WORDS)
 #undef TSTRAIN_WORDS
@@ -308,8 +308,8 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
     auto [host, size] = bytes_of(env, a.v[2]);
     i64 bytes = i64(size);
     if (start < 0 || start > all - bytes)
-      throw OpError("copy of bytes " + std::to_string(start) + "…" + std::to_string(start + bytes) + " of a buffer of " +
-                    std::to_string(all));
+      throw OpError("copy of bytes " + std::to_string(start) + "…" + std::to_string(start + bytes) +
+                    " of a buffer of " + std::to_string(all));
     if (to_bool(env, a.v[3])) b.device->copy_in(b.data + start, host, bytes);
     else b.device->copy_out(host, b.data + start, bytes);
     return undefined(env);
@@ -445,8 +445,9 @@ void add_descriptions(napi_env env, napi_value exports) {
 #define TSTRAIN_ADD_WORDS(type, ...) napi_set_named_property(env, choices, #type, js_words(env, Words<type>::list));
   TSTRAIN_CHOICES(TSTRAIN_ADD_WORDS)
 #undef TSTRAIN_ADD_WORDS
-#define TSTRAIN_ADD_PARAMETERS(name, ...) \
-  napi_set_named_property(env, parameters, #name, js_parameters(env, name##_contract::signature, name##_contract::rules));
+#define TSTRAIN_ADD_PARAMETERS(name, ...)         \
+  napi_set_named_property(env, parameters, #name, \
+                          js_parameters(env, name##_contract::signature, name##_contract::rules));
   TSTRAIN_OPS(TSTRAIN_ADD_PARAMETERS)
 #undef TSTRAIN_ADD_PARAMETERS
 }
@@ -469,7 +470,8 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "info", js_info);
   napi_value ops;
   napi_create_object(env, &ops);
-#define TSTRAIN_BIND(name, parameters, ...) add(ops, #name, binding<name##_contract, &OpTable::name, &WorkspaceTable::name>(&OpTable::name));
+#define TSTRAIN_BIND(name, parameters, ...) \
+  add(ops, #name, binding<name##_contract, &OpTable::name, &WorkspaceTable::name>(&OpTable::name));
   TSTRAIN_OPS(TSTRAIN_BIND)
 #undef TSTRAIN_BIND
   napi_set_named_property(env, exports, "ops", ops);

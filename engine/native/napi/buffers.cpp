@@ -92,8 +92,8 @@ void release(i64 handle) {
 f64 view(i64 handle, i64 offset, i64 numel) {
   auto of = index_of(handle);
   if (offset < 0 || numel < 0 || offset > buffers[of].numel - numel)
-    throw OpError("view of elements " + std::to_string(offset) + "…" + std::to_string(offset + numel) + " of a buffer of " +
-                  std::to_string(buffers[of].numel));
+    throw OpError("view of elements " + std::to_string(offset) + "…" + std::to_string(offset + numel) +
+                  " of a buffer of " + std::to_string(buffers[of].numel));
   auto index = new_index();
   auto& b = buffers[index];
   auto& parent = buffers[of];

@@ -11,14 +11,16 @@ namespace {
 
 constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
 constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
-                   u8s = bit(DType::u8), floats = f32s | bf16s, castable = floats | i32s | u8s, numbers = castable | f64s;
+                   u8s = bit(DType::u8), floats = f32s | bf16s, castable = floats | i32s | u8s,
+                   numbers = castable | f64s;
 
 std::string text(Checked n) { return std::to_string(i64(n)); }
 
 template <class T>
 void check(const T& t, Checked numel, unsigned types, const char* argument) {
   if (!t) throw OpError(std::string(argument) + " is missing");
-  if (!(bit(t.dtype) & types)) throw OpError(std::string(argument) + " is " + name_of(t.dtype) + ", which it may not be");
+  if (!(bit(t.dtype) & types))
+    throw OpError(std::string(argument) + " is " + name_of(t.dtype) + ", which it may not be");
   if (t.numel < numel)
     throw OpError(std::string(argument) + " has " + text(t.numel) + " elements, needs " + text(numel));
 }
