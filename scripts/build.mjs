@@ -1,5 +1,5 @@
-// `npm run build`: the native addon (build/native/tstrain.node), the types of its ops (engine/device/ops.d.ts) and the
-// JavaScript (dist/). Only what is older than its sources is made again.
+// `npm run build`: the native addon (build/native/tstrain.node), the types of its ops (engine/device/ops.d.ts), TF.js's
+// gradients (build/tfjs_gradients.mjs) and the JavaScript (dist/). Only what is older than its sources is made again.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -20,6 +20,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { opTypes } from './op_types.mjs';
+import { makeGradients } from './tfjs_gradients.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -57,6 +58,8 @@ const OP_TYPES = 'engine/device/ops.d.ts';
 const types = opTypes(createRequire(import.meta.url)(join(root, 'build/native/tstrain.node')));
 if (!existsSync(join(root, OP_TYPES)) || readFileSync(join(root, OP_TYPES), 'utf8') !== types)
   writeFileSync(join(root, OP_TYPES), types);
+
+await makeGradients(root);
 
 const dist = join(root, 'dist');
 const stamp = join(dist, '.sources');

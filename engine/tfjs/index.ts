@@ -1,17 +1,16 @@
 import {
   engine,
-  getGradient,
   getKernelsForBackend,
   type KernelFunc,
   registerBackend,
-  registerGradient,
   registerKernel,
   type Tensor,
   type TensorInfo,
 } from '@tensorflow/tfjs-core';
+// The gradients of TF.js's ops, and the ops as methods of tensors: in Node, @tensorflow/tfjs-core comes without them.
+import '#tfjs-gradients';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { fallback, type KernelArguments } from './fallback.js';
-import { gradients } from './gradients.js';
 import { nativeKernels } from './kernels/index.js';
 import { BACKEND, NativeBackend, type NumericType } from './native_backend.js';
 
@@ -31,8 +30,6 @@ function register(): void {
     const kernelFunc = (args: KernelArguments) => native?.(args) ?? fallback(kernelName, args);
     registerKernel({ kernelName, backendName: BACKEND, kernelFunc: kernelFunc as unknown as KernelFunc });
   }
-  // A program that imports @tensorflow/tfjs as well has all gradients from there.
-  for (const gradient of gradients) if (!getGradient(gradient.kernelName)) registerGradient(gradient);
 }
 
 register();

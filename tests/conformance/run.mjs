@@ -55,6 +55,8 @@ await build({
   banner: {
     js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
   },
+  // Not the bundle of build/, which has a copy of its own.
+  alias: { '#tfjs-gradients': join(root, 'tests/conformance/gradients.js') },
   plugins: [namedBackend],
   logLevel: 'error',
 });
