@@ -10,6 +10,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { addon } from '../engine/device/addon.js';
 import { UserError } from '../errors.js';
 import { renderConfig } from '../recipes/settings.js';
 import { loadConfig } from './config.js';
@@ -218,8 +219,11 @@ describe('a config is refused for', () => {
     ['save_strategy: false', 'save_strategy: expected one of no, steps, epoch, got false'],
     ['data_order: random', 'data_order: expected one of shuffled, sequential, got "random"'],
     ['loss_normalization: mean', 'loss_normalization: expected one of token_mean, mean_of_means, got "mean"'],
-    ['device: cuda', 'device: cuda is not in this version; cpu (or auto, which means cpu here) is'],
-    ['device: gpu', 'device: expected one of auto, cpu, cuda, got "gpu"'],
+    [
+      'device: tpu',
+      `device: "tpu" is not in this build, which has ${addon.devices().join(', ')}; auto takes the best there is`,
+    ],
+    ['device: 0', 'device: expected auto or the name of a device, got 0'],
     ['eval_data_path: 3', 'eval_data_path: expected the path of a file, got 3'],
     ['tokenizer_name_or_path: ""', 'tokenizer_name_or_path: expected the path of a directory, got ""'],
     ['model_config: tiny', 'model_config: expected a mapping of LlamaConfig keys, got "tiny"'],

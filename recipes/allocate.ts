@@ -1,4 +1,3 @@
-import { defaultDevice } from '../engine/device/addon.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters } from '../engine/model/parameters.js';
 import { AdamW } from '../engine/optim/adamw.js';
@@ -13,8 +12,7 @@ export interface RunMemory {
 }
 
 /** Takes the memory of a run; its weights are not set yet. */
-export function allocate({ model: config, precision, optimizer: options }: PreparedRun): RunMemory {
-  const device = defaultDevice();
+export function allocate({ model: config, device, precision, optimizer: options }: PreparedRun): RunMemory {
   const held: { dispose(): void }[] = [];
   const hold = <T extends { dispose(): void }>(part: T): T => {
     held.push(part);

@@ -1,5 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { addon } from '../engine/device/addon.js';
 import { environmentThreads } from '../engine/machine/threads.js';
 import { llamaConfigKeys, parseLlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
@@ -77,8 +78,13 @@ export function checkSettings(
     const place = placeOf('model_config');
     parseLlamaConfig(config.model_config, place === undefined ? 'model_config' : `${place}: model_config`);
   }
-  if (config.device === 'cuda')
-    throw fail('device', 'cuda is not in this version; cpu (or auto, which means cpu here) is');
+  if (config.device !== 'auto' && !addon.devices().includes(config.device)) {
+    const devices = addon.devices().join(', ');
+    throw fail(
+      'device',
+      `"${config.device}" is not in this build, which has ${devices}; auto takes the best there is`,
+    );
+  }
   if (config.eval_strategy !== 'no' && config.eval_data_path === undefined) {
     throw fail('eval_strategy', `${config.eval_strategy} needs eval_data_path, which is missing`);
   }

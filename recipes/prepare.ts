@@ -1,4 +1,5 @@
 import { type Dataset, loadDataset, type RunSchedule, renderReport, runSchedule } from '../data/index.js';
+import { type DeviceName, defaultDevice } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
@@ -11,6 +12,7 @@ import type { RunConfig } from './settings.js';
 export interface PreparedRun {
   config: RunConfig;
   model: LlamaConfig;
+  device: DeviceName;
   precision: Precision;
   dataset: Dataset;
   evalDataset: Dataset | undefined;
@@ -52,6 +54,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   return {
     config,
     model,
+    device: deviceOf(config),
     precision: config.bf16 ? 'bf16' : 'fp32',
     dataset,
     evalDataset,
@@ -77,6 +80,11 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
       saveEvery: config.save_strategy === 'steps' ? config.save_steps : config.save_strategy,
     },
   };
+}
+
+/** The device that a run computes on. */
+export function deviceOf({ device }: RunConfig): DeviceName {
+  return device === 'auto' ? defaultDevice() : device;
 }
 
 /** The steps that a run makes of examples of these lengths. */

@@ -1,4 +1,3 @@
-import { defaultDevice } from '../engine/device/addon.js';
 import { generate } from '../engine/generate/generate.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
@@ -6,6 +5,7 @@ import { Parameters } from '../engine/model/parameters.js';
 import { type HeldOutRow, quickstartRows } from '../quickstart/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import { encodePrompt } from './generate.js';
+import { deviceOf } from './prepare.js';
 import type { RunConfig } from './settings.js';
 
 /** What a model says to a held-out instruction. */
@@ -17,9 +17,10 @@ export interface Answer {
 }
 
 /** The model that a run from scratch starts from, in float32. To be disposed by the caller. */
-export function untrainedModel({ model_config, seed }: RunConfig): LlamaForCausalLM {
-  const parameters = new Parameters(parseLlamaConfig(model_config, 'model_config'), defaultDevice(), 'fp32');
-  parameters.initialize(seed);
+export function untrainedModel(config: RunConfig): LlamaForCausalLM {
+  const model = parseLlamaConfig(config.model_config, 'model_config');
+  const parameters = new Parameters(model, deviceOf(config), 'fp32');
+  parameters.initialize(config.seed);
   return new LlamaForCausalLM(parameters);
 }
 

@@ -113,8 +113,8 @@ export const schema = z.strictObject({
   bf16: flag.default(false),
   /** Recompute each block's activations in the backward pass instead of keeping them. Default false. */
   gradient_checkpointing: flag.default(false),
-  /** Where to compute. Default `auto`: the CPU, the only device of this version. */
-  device: oneOf('auto', 'cpu', 'cuda').default('auto'),
+  /** Where to compute: a device of this build, which `tstrain doctor` names. Default `auto`: the best there is. */
+  device: z.string().min(1).describe('auto or the name of a device').default('auto'),
   /** CPU threads. Default: `TSTRAIN_NUM_THREADS`, else the physical cores this process may use. */
   threads: number(THREAD_COUNT, isThreadCount).optional(),
 });

@@ -303,10 +303,11 @@ describe('tstrain --config', () => {
         'output_dir out: no such directory; there is nothing to resume',
       ],
       [
-        'a device that this version has not',
+        'a device that this build has not',
         none,
-        ['--set', 'device=cuda'],
-        '--set device=cuda: device: cuda is not in this version; cpu (or auto, which means cpu here) is',
+        ['--set', 'device=tpu'],
+        `--set device=tpu: device: "tpu" is not in this build, which has ${addon.devices().join(', ')}; auto takes the best ` +
+          'there is',
       ],
     ])('%s', async (_, prepare, args, text) => {
       directory.writeConfig();

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { type Diagnosis, describe as describeMachine, doctorCommand, findLibraries } from './doctor.js';
 
 const GiB = 2 ** 30;
@@ -18,6 +19,7 @@ const machine: Diagnosis = {
   memory: { total: 6 * GiB, available: 5.5 * GiB, limited: true },
   disk: { directory: '/runs', free: 100 * GiB },
   cuda: { device: null, libraries: { libcuda: '/lib/libcuda.so.1', libnvrtc: null } },
+  devices: ['cpu'],
   device: 'cpu',
 };
 
@@ -66,6 +68,12 @@ describe('the lines of tstrain doctor', () => {
     );
   });
 
+  it('say which device is taken of several', () => {
+    expect(describeMachine({ ...machine, devices: ['fast', 'cpu'], device: 'fast' })).toContain(
+      'device      fast: the best of fast, cpu',
+    );
+  });
+
   it('say why the addon does not load', () => {
     const lines = describeMachine({ ...machine, addon: { error: 'tstrain.node is missing' }, device: null });
     expect(lines).toContain('addon       does not load: tstrain.node is missing');
@@ -87,7 +95,7 @@ describe('tstrain doctor', () => {
     const diagnosis: Diagnosis = JSON.parse(printed[0]);
     expect(diagnosis.threads).toEqual({ count: 3, from: 'TSTRAIN_NUM_THREADS' });
     expect(diagnosis.addon).toHaveProperty('instruction_set');
-    expect(diagnosis.device).toBe('cpu');
+    expect(diagnosis).toMatchObject({ devices: addon.devices(), device: defaultDevice() });
     expect(diagnosis.memory.total).toBeGreaterThan(0);
     expect(Object.keys(diagnosis.cuda.libraries)).toEqual(['libcuda', 'libnvrtc', 'libcublasLt']);
     expect(process.exitCode).toBeUndefined();
@@ -117,8 +125,8 @@ describe('findLibraries', () => {
       libnvrtc: '/usr/lib/libnvrtc.so.12',
       libcublasLt: null,
     });
-    const there = new Set(['/opt/cuda/libnvrtc.so.12', '/opt/cuda/libcuda.so.1']);
-    expect(findLibraries(cache, ['', '/opt/cuda'], (path) => there.has(path))).toMatchObject({
+    const present = new Set(['/opt/cuda/libnvrtc.so.12', '/opt/cuda/libcuda.so.1']);
+    expect(findLibraries(cache, ['', '/opt/cuda'], (path) => present.has(path))).toMatchObject({
       libcuda: '/opt/cuda/libcuda.so.1',
       libnvrtc: '/opt/cuda/libnvrtc.so.12',
     });

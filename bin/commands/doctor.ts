@@ -21,8 +21,9 @@ export interface Diagnosis {
   memory: Memory;
   disk: { directory: string; free: number };
   cuda: { device: null; libraries: Record<string, string | null> };
-  /** The device that `device: auto` takes. */
-  device: 'cpu' | null;
+  /** The devices of this build, the best first, and the one that `device: auto` takes. */
+  devices: string[];
+  device: string | null;
 }
 
 /** `tstrain doctor`: what this machine has, what will be used and why, what is missing. */
@@ -39,7 +40,7 @@ export function doctorCommand(print: (text: string) => void = console.log): Comm
 
 export async function examine(): Promise<Diagnosis> {
   const directory = process.cwd();
-  const addon = await nativeAddon();
+  const { addon, devices } = await nativeAddon();
   return {
     tstrain: version,
     node: process.versions.node,
@@ -53,7 +54,8 @@ export async function examine(): Promise<Diagnosis> {
     memory: availableMemory(),
     disk: { directory, free: freeDisk(directory) },
     cuda: { device: null, libraries: gpuLibraries() },
-    device: 'error' in addon ? null : 'cpu',
+    devices,
+    device: devices[0] ?? null,
   };
 }
 
@@ -82,22 +84,27 @@ export function describe(d: Diagnosis): string[] {
   const libraries = Object.entries(d.cuda.libraries).map(([name, path]) => `${name} ${path ?? 'missing'}`);
   lines.push(
     line('CUDA', `device: not in this version; libraries: ${libraries.join(', ')}`),
-    line(
-      'device',
-      d.device === null ? 'none: without the addon nothing can be trained' : 'cpu: the only one',
-    ),
+    line('device', deviceText(d)),
   );
   return lines;
 }
 
-async function nativeAddon(): Promise<Diagnosis['addon']> {
+async function nativeAddon(): Promise<Pick<Diagnosis, 'addon' | 'devices'>> {
   try {
     const { addon } = await import('../../engine/device/addon.js');
     const { instructionSet, bf16Gemm, onednn } = addon.info();
-    return { instruction_set: instructionSet, bf16_gemm: bf16Gemm, onednn: onednn || null };
+    return {
+      addon: { instruction_set: instructionSet, bf16_gemm: bf16Gemm, onednn: onednn || null },
+      devices: addon.devices(),
+    };
   } catch (error) {
-    return { error: (error as Error).message };
+    return { addon: { error: (error as Error).message }, devices: [] };
   }
+}
+
+function deviceText({ device, devices }: Diagnosis): string {
+  if (device === null) return 'none: without the addon nothing can be trained';
+  return devices.length === 1 ? `${device}: the only one` : `${device}: the best of ${devices.join(', ')}`;
 }
 
 function builtInGemm(): string {

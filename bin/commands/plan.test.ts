@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { defaultDevice } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
 import { diskUse, memoryWarning } from '../../recipes/plan/needs.js';
 import type { PlanReport } from '../../recipes/plan/report.js';
@@ -80,7 +81,7 @@ describe('tstrain plan --json', () => {
     const aligned = 1280 + 2 * (4096 + 4608) + 5 * 128;
     expect(report).toMatchObject({
       model: { parameters, precision: 'fp32', gradient_checkpointing: false },
-      device: 'cpu',
+      device: defaultDevice(),
       threads: 1,
       memory: { weights: 4 * aligned, bf16_weights: 0, gradients: 4 * aligned, moments: 8 * aligned },
       largest_eval_batch: null,
@@ -131,9 +132,9 @@ describe('tstrain plan --json', () => {
 
   it('plans for bf16, gradient checkpointing and evaluation', async () => {
     const plain = await plan();
-    const half = await plan('--set', 'bf16=true');
-    expect(half.memory.bf16_weights).toBe(plain.memory.weights / 2);
-    expect(half.memory.activations).toBeLessThan(plain.memory.activations);
+    const bf16 = await plan('--set', 'bf16=true');
+    expect(bf16.memory.bf16_weights).toBe(plain.memory.weights / 2);
+    expect(bf16.memory.activations).toBeLessThan(plain.memory.activations);
     const recomputed = await plan('--set', 'gradient_checkpointing=true');
     expect(recomputed.memory.activations).toBeLessThan(plain.memory.activations);
     expect(recomputed.flops.total).toBeGreaterThan(plain.flops.total);
@@ -211,7 +212,7 @@ describe('a run that is too large', () => {
     const most = (
       saveEvery: number | 'epoch' | 'no',
       limit?: number,
-      there?: Parameters<typeof diskUse>[1],
+      onDisk?: Parameters<typeof diskUse>[1],
     ) =>
       diskUse(
         {
@@ -219,7 +220,7 @@ describe('a run that is too large', () => {
           config: { ...run.config, save_total_limit: limit },
           training: { ...run.training, saveEvery },
         },
-        there,
+        onDisk,
       ).most / weights;
     expect(most('no')).toBe(1);
     expect(most('epoch')).toBe(1 + 3 * 2);
@@ -227,19 +228,19 @@ describe('a run that is too large', () => {
     expect(most(1, 2)).toBe(1 + 3 * 3);
     expect(most(4)).toBe(1 + 3 * 1);
     // A resumed run's checkpoints are on the disk already.
-    const there = { stepsDone: 3, checkpoints: 2, holdsModel: false };
-    expect(most(1, 2, there)).toBe(1 + 3 * 1);
-    expect(most(2, undefined, there)).toBe(1 + 3 * 2);
-    expect(most('epoch', undefined, there)).toBe(1 + 3 * 1);
+    const onDisk = { stepsDone: 3, checkpoints: 2, holdsModel: false };
+    expect(most(1, 2, onDisk)).toBe(1 + 3 * 1);
+    expect(most(2, undefined, onDisk)).toBe(1 + 3 * 2);
+    expect(most('epoch', undefined, onDisk)).toBe(1 + 3 * 1);
     // What is there beyond the limit is removed after the next one is written.
-    expect(most(1, 2, { ...there, checkpoints: 3, holdsModel: true })).toBe(3);
+    expect(most(1, 2, { ...onDisk, checkpoints: 3, holdsModel: true })).toBe(3);
   });
 });
 
 describe('tstrain plan refuses', () => {
   it.each([
     ['an unknown key', ['--set', 'packin=true'], /unknown key "packin"; did you mean "packing"\?$/],
-    ['a device that is not there', ['--set', 'device=cuda'], /device: cuda is not in this version/],
+    ['a device that is not there', ['--set', 'device=tpu'], /device: "tpu" is not in this build/],
     ['data that is not there', ['--set', 'data_path=nowhere.jsonl'], /nowhere\.jsonl/],
   ])('%s', async (_, options, message) => {
     const error: unknown = await run(...options).catch((reason) => reason);

@@ -6,6 +6,7 @@ import { addon } from '../../engine/device/addon.js';
 import { defaultThreads } from '../../engine/machine/threads.js';
 import type { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { writeQuickstartData } from '../../quickstart/index.js';
+import { deviceOf } from '../../recipes/prepare.js';
 import { type Answer, answerHeldOut, untrainedModel } from '../../recipes/quickstart.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { loadConfig } from '../config.js';
@@ -51,7 +52,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
   });
   if (status !== 0) return status;
 
-  const { model } = await loadModel(config.output_dir);
+  const { model } = await loadModel(config.output_dir, { device: deviceOf(config) });
   const answers = await test(model);
   print('\nheld-out instructions answered exactly:');
   const skills = [...new Set(answers.map(({ row }) => row.skill))];

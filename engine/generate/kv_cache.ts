@@ -1,5 +1,6 @@
-import { addon, type DeviceName } from '../device/addon.js';
+import type { DeviceName } from '../device/addon.js';
 import { type DType, NativeTensor } from '../device/native_tensor.js';
+import { cast } from '../ops/elementwise.js';
 
 /** Rows of the first allocation. */
 const FIRST_ROWS = 64;
@@ -40,7 +41,10 @@ export class KvCache {
     while (this.capacity < this.length) this.capacity *= 2;
     const { device, dtype } = this.buffer;
     const larger = NativeTensor.onHeap(device, dtype, [this.capacity, this.width]);
-    addon.ops.cast({ y: larger, x: this.buffer, n: filled * this.width });
+    const [from, to] = [this.buffer, larger].map((buffer) => buffer.view([filled, this.width]));
+    cast(to, from);
+    from.dispose();
+    to.dispose();
     this.buffer.dispose();
     this.buffer = larger;
   }

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { makeMicroBatch } from '../../data/index.js';
-import { addon, defaultDevice } from '../../engine/device/addon.js';
+import { addon } from '../../engine/device/addon.js';
 import { residentMemory } from '../../engine/machine/memory.js';
 import type { RunPlan } from '../../engine/plan/plan.js';
 import { allocate } from '../allocate.js';
@@ -35,10 +35,9 @@ export async function trialRun(
   plan: RunPlan,
   tokensOfRun: number,
 ): Promise<Measurement> {
-  const { config, dataset, evalDataset, schedule } = prepared;
-  const { gradientCheckpointing } = prepared;
+  const { config, device, dataset, evalDataset, schedule, gradientCheckpointing } = prepared;
   const { maxGradNorm } = prepared.training;
-  addon.resetStats(defaultDevice());
+  addon.resetStats(device);
   const residentBefore = startPeak();
 
   const { model, gradients, optimizer, dispose } = allocate(prepared);
@@ -75,7 +74,7 @@ export async function trialRun(
     const updateSeconds = updating();
 
     return {
-      arena: addon.stats(defaultDevice()).arenaHighWater,
+      arena: addon.stats(device).arenaHighWater,
       residentBefore,
       residentPeak: residentMemory('VmHWM'),
       microBatches,
@@ -85,7 +84,7 @@ export async function trialRun(
     };
   } finally {
     dispose();
-    addon.resetStats(defaultDevice());
+    addon.resetStats(device);
   }
 }
 

@@ -92,9 +92,9 @@ function epochEnds(schedule: RunSchedule, stepsDone: number, most: number): numb
 }
 
 function plan(
-  { model, precision, gradientCheckpointing }: PreparedRun,
+  { model, device, precision, gradientCheckpointing }: PreparedRun,
   training: readonly BatchSize[],
   evaluation: readonly BatchSize[],
 ): RunPlan {
-  return planRun({ model, precision, gradientCheckpointing, training, evaluation });
+  return planRun({ model, device, precision, gradientCheckpointing, training, evaluation });
 }

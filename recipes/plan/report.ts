@@ -13,7 +13,7 @@ import { diskUse } from './needs.js';
 /** What `tstrain plan --json` prints. Bytes and seconds; `null` where there is nothing to say. */
 export interface PlanReport {
   model: { parameters: number; precision: 'fp32' | 'bf16'; gradient_checkpointing: boolean };
-  device: 'cpu';
+  device: string;
   threads: number;
   memory: {
     weights: number;
@@ -107,7 +107,7 @@ export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
       precision: prepared.precision,
       gradient_checkpointing: prepared.gradientCheckpointing,
     },
-    device: 'cpu',
+    device: prepared.device,
     threads: addon.info().threads,
     memory: {
       weights: memory.weights,

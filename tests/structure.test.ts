@@ -1,0 +1,70 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, normalize, relative } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+// The rooms of docs/design.md: which way imports point, and who alone may do what.
+const root = join(import.meta.dirname, '..');
+
+/** What each room imports from, besides itself and packages. */
+const MAY_IMPORT: Record<string, string[]> = {
+  'index.ts': ['errors.ts', 'recipes', 'tokenizer', 'engine'],
+  'errors.ts': [],
+  bin: ['errors.ts', 'recipes', 'data', 'tokenizer', 'quickstart', 'engine'],
+  recipes: ['errors.ts', 'data', 'tokenizer', 'quickstart', 'engine'],
+  quickstart: ['errors.ts', 'data', 'tokenizer'],
+  data: ['errors.ts', 'tokenizer'],
+  tokenizer: ['errors.ts'],
+  engine: ['errors.ts'],
+};
+
+/** Sources that are shipped: tests import what they compare. */
+const sources = Object.keys(MAY_IMPORT)
+  .flatMap((room) => {
+    if (room.endsWith('.ts')) return [room];
+    const files = readdirSync(join(root, room), { recursive: true, encoding: 'utf8' });
+    return files.map((file) => `${room}/${file}`);
+  })
+  .filter((file) => file.endsWith('.ts') && !/\.(test|cases|d)\.ts$/.test(file));
+const textOf = (file: string) => readFileSync(join(root, file), 'utf8');
+
+/** The files of this project that a file imports, types included, by static and dynamic imports. */
+function importsOf(file: string): string[] {
+  const paths = textOf(file).matchAll(/(?:from|import|import\() ?'(\.[^']+)\.js'/g);
+  return [...paths].map(([, path]) => relative(root, normalize(join(root, file, '..', `${path}.ts`))));
+}
+
+const roomOf = (file: string) => file.split('/')[0];
+
+it.each(Object.entries(MAY_IMPORT))('%s imports from %j alone', (room, others) => {
+  const files = sources.filter((file) => roomOf(file) === room);
+  expect(files).not.toEqual([]);
+  const arrows = files.flatMap((file) =>
+    importsOf(file)
+      .filter((target) => ![room, ...others].includes(roomOf(target)))
+      .map((target) => `${file} -> ${target}`),
+  );
+  expect(arrows).toEqual([]);
+});
+
+it('the imports are found: all that the package ships but its commands comes from index.ts', () => {
+  const reached = new Set(['index.ts', 'bin/tstrain.ts', 'data/encode_worker.ts']);
+  for (const file of reached) for (const target of importsOf(file)) reached.add(target);
+  expect(sources.filter((file) => !reached.has(file))).toEqual([]);
+});
+
+describe('only', () => {
+  it.each([
+    ['engine/device loads the addon', /tstrain\.node/, /^engine\/device\//],
+    ['ops, optim and kernels call the op table', /addon\.ops/, /^engine\/(ops|optim|device|tfjs\/kernels)\//],
+    ["TF.js's own CPU backend is named", /'cpu'/, /^engine\/(tfjs|machine)\//],
+    [
+      'commands read words and print',
+      /from 'commander'|console\.(log|error)|process\.(exit|argv)\b/,
+      /^bin\//,
+    ],
+  ])('%s', (_, pattern, where) => {
+    const users = sources.filter((file) => pattern.test(textOf(file)));
+    expect(users).not.toEqual([]);
+    expect(users.filter((file) => !where.test(file))).toEqual([]);
+  });
+});
