@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { epochSchedule, packRows, type ScheduleOptions } from './pack.js';
+import { epochSchedule, evaluationMicroBatches, packRows, type ScheduleOptions } from './pack.js';
 import { philox } from './philox.js';
 
 const options: ScheduleOptions & { epoch: number } = {
@@ -87,4 +87,9 @@ describe('epochSchedule', () => {
     const visited = first.microBatches.flatMap((indices) => [...indices]);
     expect(visited.sort((a, b) => a - b)).toEqual(Array.from({ length: 500 }, (_, i) => i));
   });
+});
+
+it('an evaluation sees every example once, in file order', () => {
+  expect(lists(evaluationMicroBatches(5, 2))).toEqual([[0, 1], [2, 3], [4]]);
+  expect(evaluationMicroBatches(0, 2)).toEqual([]);
 });

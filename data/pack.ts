@@ -90,14 +90,30 @@ export function epochSchedule(
 ): EpochSchedule {
   const size = options.perDeviceTrainBatchSize;
   const order = epochOrder(lengths.length, options);
-  const microBatches: Int32Array[] = [];
   let rows = order.length;
+  let microBatches: Int32Array[];
   if (options.packing) {
     const packed = packRows(lengths, order, options.modelMaxLength);
     rows = packed.length;
-    for (let i = 0; i < rows; i += size) microBatches.push(new Int32Array(packed.slice(i, i + size).flat()));
+    microBatches = slices(packed, size).map((some) => new Int32Array(some.flat()));
   } else {
-    for (let i = 0; i < rows; i += size) microBatches.push(order.subarray(i, i + size));
+    microBatches = slices(order, size);
   }
   return { microBatches, steps: Math.ceil(microBatches.length / options.gradientAccumulationSteps), rows };
+}
+
+/** The micro-batches of an evaluation of `examples` examples: all of them once, in file order. */
+export function evaluationMicroBatches(examples: number, size: number): Int32Array[] {
+  return slices(
+    Int32Array.from({ length: examples }, (_, i) => i),
+    size,
+  );
+}
+
+/** Runs of `size`; the last may be shorter. */
+function slices<T extends { length: number; slice(start: number, end: number): T }>(
+  all: T,
+  size: number,
+): T[] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeMicroBatch } from '../data/index.js';
+import { makeMicroBatch, type TrainingBatch } from '../data/index.js';
 import {
   checkFreeDisk,
   freeDisk,
@@ -33,7 +33,7 @@ import { allocate } from './allocate.js';
 import { checkSettings } from './check_settings.js';
 import { setInitialWeights } from './initial_weights.js';
 import { diskUse, memoryWarning } from './plan/needs.js';
-import { evaluationExamples, type PreparedRun, prepareRun } from './prepare.js';
+import { type PreparedRun, prepareRun } from './prepare.js';
 import { checkResume, findResumePoint } from './resume.js';
 import { type RunConfig, renderConfig, type Settings } from './settings.js';
 import { version } from './version.js';
@@ -258,8 +258,8 @@ function* trainingSteps({ dataset, schedule }: PreparedRun, firstStep: number): 
     yield { ...step, batches: microBatches.map((examples) => makeMicroBatch(dataset, examples)) };
 }
 
-function* evaluationBatches(prepared: PreparedRun) {
-  for (const examples of evaluationExamples(prepared)) yield makeMicroBatch(prepared.evalDataset!, examples);
+function* evaluationBatches({ evalDataset, evaluation }: PreparedRun): Generator<TrainingBatch> {
+  for (const examples of evaluation) yield makeMicroBatch(evalDataset!, examples);
 }
 
 /** Tokenizer files from the tokenizer's directory, generation_config.json from the model's. */

@@ -1,4 +1,11 @@
-import { type Dataset, loadDataset, type RunSchedule, renderReport, runSchedule } from '../data/index.js';
+import {
+  type Dataset,
+  evaluationMicroBatches,
+  loadDataset,
+  type RunSchedule,
+  renderReport,
+  runSchedule,
+} from '../data/index.js';
 import { type DeviceName, defaultDevice } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
@@ -17,6 +24,8 @@ export interface PreparedRun {
   dataset: Dataset;
   evalDataset: Dataset | undefined;
   schedule: RunSchedule;
+  /** The micro-batches of an evaluation, as indices of examples; none without evaluation data. */
+  evaluation: readonly Int32Array[];
   optimizer: AdamWOptions;
   gradientCheckpointing: boolean;
   training: TrainingOptions;
@@ -59,6 +68,9 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
     dataset,
     evalDataset,
     schedule,
+    evaluation: evalDataset
+      ? evaluationMicroBatches(evalDataset.length, config.per_device_eval_batch_size)
+      : [],
     optimizer: {
       beta1: config.adam_beta1,
       beta2: config.adam_beta2,
@@ -99,12 +111,4 @@ export function scheduleOf(config: RunConfig, lengths: Int32Array): RunSchedule 
     numTrainEpochs: config.num_train_epochs,
     maxSteps: config.max_steps,
   });
-}
-
-/** The examples of each micro-batch of an evaluation; none without evaluation data. */
-export function* evaluationExamples({ evalDataset, config }: PreparedRun): Generator<number[]> {
-  const size = config.per_device_eval_batch_size;
-  const examples = evalDataset?.length ?? 0;
-  for (let at = 0; at < examples; at += size)
-    yield Array.from({ length: Math.min(size, examples - at) }, (_, i) => at + i);
 }

@@ -4,19 +4,17 @@ import { layoutOf } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { planRun, type RunPlan } from '../../engine/plan/plan.js';
-import { evaluationExamples, type PreparedRun } from '../prepare.js';
+import type { PreparedRun } from '../prepare.js';
 import { gib } from '../words.js';
 
 /** What a prepared run takes of memory and arithmetic; exact for the number of threads that is set. */
 export function planPrepared(prepared: PreparedRun): RunPlan {
-  const { dataset, evalDataset, schedule } = prepared;
+  const { dataset, evalDataset, schedule, evaluation } = prepared;
   const training = Array.from(schedule.steps(), ({ microBatches }) =>
     microBatches.map((examples) => batchSize(examples, dataset)),
   ).flat();
-  const evaluation = Array.from(evaluationExamples(prepared), (examples) =>
-    batchSize(examples, evalDataset!),
-  );
-  return plan(prepared, training, evaluation);
+  const sizes = evaluation.map((examples) => batchSize(examples, evalDataset!));
+  return plan(prepared, training, sizes);
 }
 
 /**
