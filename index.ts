@@ -3,6 +3,7 @@
  * `native`), and the explicit engine underneath. docs/library.md shows how.
  */
 
+export { IGNORE_INDEX, type MicroBatch, type TrainingBatch } from './batch.js';
 export * from './engine/index.js';
 export { UserError } from './errors.js';
 export { type FinetuneEnd, type FinetuneOptions, finetune } from './recipes/finetune.js';

@@ -1,3 +1,4 @@
+import type { TrainingBatch } from '../batch.js';
 import { makeMicroBatch } from '../data/batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../engine/device/addon.js';
 import { residentMemory } from '../engine/machine/memory.js';
@@ -5,7 +6,7 @@ import { parseLlamaConfig } from '../engine/model/config.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters, type Precision } from '../engine/model/parameters.js';
 import { AdamW } from '../engine/optim/adamw.js';
-import { type TrainingBatch, type TrainingStep, train } from '../engine/train/loop.js';
+import { type TrainingStep, train } from '../engine/train/loop.js';
 import { nextToken } from '../engine/train/objective.js';
 import type { DeviceMemory, OwnRound } from './protocol.js';
 import { median } from './statistics.js';

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
+import { IGNORE_INDEX } from '../batch.js';
 import { philox } from '../data/philox.js';
-import { IGNORE_INDEX, readRows } from '../data/sources.js';
+import { readRows } from '../data/sources.js';
 import { UserError } from '../errors.js';
 import type { Cell, WorkloadName } from './cells.js';
 import { root } from './paths.js';

@@ -1,19 +1,5 @@
+import { IGNORE_INDEX, type TrainingBatch } from '../batch.js';
 import type { Dataset } from './dataset.js';
-import { IGNORE_INDEX } from './sources.js';
-
-/** The documents of a micro-batch, end to end, without padding: what the training loop takes. */
-export interface TrainingBatch {
-  /** The documents end to end [tokens]. */
-  ids: Int32Array;
-  /** The label each position predicts, already shifted within its document; −100 = none [tokens]. */
-  targets: Int32Array;
-  /** Starts of the documents, and the total [documents + 1]. */
-  documentOffsets: Int32Array;
-  /** Row numbers in the data file, for messages [documents]. */
-  rows: Int32Array;
-  /** Targets that are not −100. */
-  labelTokens: number;
-}
 
 /**
  * Lays the given examples end to end. targets[i] = labels[i + 1] within a document; the last position of a document

@@ -1,7 +1,8 @@
+import { IGNORE_INDEX } from '../batch.js';
 import { UserError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import { type AlpacaRow, formatPrompt } from './prompt.js';
-import { IGNORE_INDEX, labelsAfter, type RowBatch, type TokenRow } from './sources.js';
+import { labelsAfter, type RowBatch, type TokenRow } from './sources.js';
 
 /** One row as the model sees it. */
 export interface Example {

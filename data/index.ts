@@ -1,4 +1,4 @@
-export { makeMicroBatch, type TrainingBatch } from './batch.js';
+export { makeMicroBatch } from './batch.js';
 export { defaultCacheDirectory } from './cache.js';
 export { type Dataset, type DatasetOptions, loadDataset } from './dataset.js';
 export type { Example } from './encode.js';
@@ -20,4 +20,4 @@ export {
   runSchedule,
   type ScheduledStep,
 } from './schedule.js';
-export { IGNORE_INDEX, type RowBatch, type RowForm, readRows, type TokenRow } from './sources.js';
+export { type RowBatch, type RowForm, readRows, type TokenRow } from './sources.js';

@@ -1,9 +1,7 @@
+import { IGNORE_INDEX } from '../batch.js';
 import { UserError } from '../errors.js';
 import { type JsonValue, readJsonValues } from './json_values.js';
 import type { AlpacaRow } from './prompt.js';
-
-/** The label of a position that no loss is taken on. */
-export const IGNORE_INDEX = -100;
 
 /** A pre-tokenised row: ids [n], and labels [n] not yet shifted (IGNORE_INDEX = none), n ≥ 1. */
 export interface TokenRow {

@@ -29,7 +29,6 @@ export {
   type RopeConfig,
   readLlamaConfig,
 } from './model/config.js';
-export type { MicroBatch } from './model/device_batch.js';
 export { LlamaForCausalLM } from './model/llama.js';
 export { Gradients, Parameters, type Precision } from './model/parameters.js';
 export type { Heads } from './ops/attention.js';
@@ -47,7 +46,6 @@ export { rope } from './tfjs/tape/rope.js';
 export { swiglu } from './tfjs/tape/swiglu.js';
 export {
   evaluate,
-  type TrainingBatch,
   type TrainingEnd,
   type TrainingHooks,
   type TrainingOptions,

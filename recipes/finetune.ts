@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeMicroBatch, type TrainingBatch } from '../data/index.js';
+import type { TrainingBatch } from '../batch.js';
+import { makeMicroBatch } from '../data/index.js';
 import {
   checkFreeDisk,
   freeDisk,

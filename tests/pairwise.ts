@@ -1,3 +1,4 @@
+import type { TrainingBatch } from '../batch.js';
 import type { DeviceName } from '../engine/device/addon.js';
 import { NativeTensor, release } from '../engine/device/native_tensor.js';
 import type { LlamaConfig } from '../engine/model/config.js';
@@ -10,7 +11,6 @@ import { Trunk } from '../engine/model/trunk.js';
 import { crossEntropy } from '../engine/ops/cross_entropy.js';
 import { fill } from '../engine/ops/elementwise.js';
 import { sumInto } from '../engine/ops/reduce.js';
-import type { TrainingBatch } from '../engine/train/loop.js';
 import type { Objective } from '../engine/train/objective.js';
 
 /** A LLaMA with a score for a text in place of its language-model head. */

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import type { MicroBatch } from '../../batch.js';
 import { lossSum } from '../../tests/loss_sum.js';
 import { expectGradient, Random } from '../../tests/op_cases.js';
 import { defaultDevice } from '../device/addon.js';
 import { parseLlamaConfig } from './config.js';
-import type { MicroBatch } from './device_batch.js';
 import { LlamaForCausalLM } from './llama.js';
 import { Gradients, Parameters } from './parameters.js';
 import { blockNames } from './specs.js';

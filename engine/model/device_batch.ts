@@ -1,18 +1,9 @@
+import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import type { DeviceName } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { type Documents, documentsOf } from '../ops/attention.js';
 import type { RopeAngles } from '../ops/rope.js';
 import { disposeAngles, type RopeTables } from './rope_tables.js';
-
-/** Documents lying end to end, with what each position is to predict: what a training step takes. */
-export interface MicroBatch {
-  /** [tokens]. */
-  ids: Int32Array;
-  /** The id each position predicts, −100 for none [tokens]. */
-  targets: Int32Array;
-  /** Starts of the documents, and the total [documents + 1]. */
-  documentOffsets: Int32Array;
-}
 
 /** A micro-batch on a device, with what the model derives from it. */
 export interface DeviceBatch {
@@ -31,7 +22,7 @@ export function toDevice(batch: MicroBatch, device: DeviceName, ropeTables: Rope
   const { ids, targets, documentOffsets } = batch;
   const lengths = Array.from(documentOffsets.subarray(1), (end, j) => end - documentOffsets[j]);
   const rows: number[] = [];
-  for (let i = 0; i < targets.length; i++) if (targets[i] !== -100) rows.push(i);
+  for (let i = 0; i < targets.length; i++) if (targets[i] !== IGNORE_INDEX) rows.push(i);
   return {
     tokens: ids.length,
     ids: NativeTensor.from(device, ids),

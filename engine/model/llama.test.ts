@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { MicroBatch } from '../../batch.js';
 import { lossSum } from '../../tests/loss_sum.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { defaultDevice } from '../device/addon.js';
 import { readLlamaConfig } from './config.js';
-import type { MicroBatch } from './device_batch.js';
 import { LlamaForCausalLM } from './llama.js';
 import { Gradients, Parameters, type Precision } from './parameters.js';
 

@@ -1,7 +1,8 @@
+import type { MicroBatch } from '../../batch.js';
 import { isMeta } from '../device/addon.js';
 import { NativeTensor, release } from '../device/native_tensor.js';
 import { fill } from '../ops/elementwise.js';
-import { type DeviceBatch, disposeBatch, type MicroBatch, toDevice } from './device_batch.js';
+import { type DeviceBatch, disposeBatch, toDevice } from './device_batch.js';
 import { LanguageModelHead } from './language_model_head.js';
 import type { Gradients, Parameters } from './parameters.js';
 import { RopeTables } from './rope_tables.js';

@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { TrainingBatch } from '../../batch.js';
 import { lossSum } from '../../tests/loss_sum.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { defaultDevice } from '../device/addon.js';
 import { AdamW } from '../optim/adamw.js';
-import { type TrainingBatch, train } from '../train/loop.js';
+import { train } from '../train/loop.js';
 import type { TrainLine } from '../train/metrics.js';
 import { nextToken } from '../train/objective.js';
 import { readLlamaConfig } from './config.js';

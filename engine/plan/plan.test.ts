@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js';
-import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { AdamW } from '../optim/adamw.js';
@@ -51,7 +51,7 @@ function microBatch({ lengths, tokens, labelTokens }: BatchSize): MicroBatch {
   let at = 0;
   return {
     ids: Int32Array.from({ length: tokens }, (_, i) => i % 97),
-    targets: Int32Array.from({ length: tokens }, (_, i) => (i < labelTokens ? i % 89 : -100)),
+    targets: Int32Array.from({ length: tokens }, (_, i) => (i < labelTokens ? i % 89 : IGNORE_INDEX)),
     documentOffsets: Int32Array.from([0, ...lengths.map((n) => (at += n))]),
   };
 }

@@ -1,6 +1,6 @@
+import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
 import type { LlamaConfig } from '../model/config.js';
-import type { MicroBatch } from '../model/device_batch.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { causalPairs } from '../ops/attention.js';
@@ -143,7 +143,7 @@ function emptyBatch({ lengths, tokens, labelTokens }: BatchSize): MicroBatch {
   for (const [i, length] of lengths.entries()) documentOffsets[i + 1] = documentOffsets[i] + length;
   return {
     ids: new Int32Array(tokens),
-    targets: new Int32Array(tokens).fill(-100, labelTokens),
+    targets: new Int32Array(tokens).fill(IGNORE_INDEX, labelTokens),
     documentOffsets,
   };
 }

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { IGNORE_INDEX, type TrainingBatch } from '../../batch.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { defaultDevice } from '../device/addon.js';
@@ -8,7 +9,7 @@ import { parseLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { AdamW } from '../optim/adamw.js';
-import { type TrainingBatch, type TrainingOptions, type TrainingStep, train } from './loop.js';
+import { type TrainingOptions, type TrainingStep, train } from './loop.js';
 import type { TrainLine } from './metrics.js';
 import { nextToken } from './objective.js';
 
@@ -78,13 +79,13 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
     const documents = numbers.map((n) => rows[n]);
     const offsets = [0];
     for (const d of documents) offsets.push(offsets.at(-1)! + d.input_ids.length);
-    const targets = Int32Array.from(documents.flatMap((d) => [...d.labels.slice(1), -100]));
+    const targets = Int32Array.from(documents.flatMap((d) => [...d.labels.slice(1), IGNORE_INDEX]));
     return {
       ids: Int32Array.from(documents.flatMap((d) => d.input_ids)),
       targets,
       documentOffsets: Int32Array.from(offsets),
       rows: Int32Array.from(numbers),
-      labelTokens: targets.filter((t) => t !== -100).length,
+      labelTokens: targets.filter((t) => t !== IGNORE_INDEX).length,
     };
   }
 

@@ -1,6 +1,6 @@
+import type { TrainingBatch } from '../../batch.js';
 import { UserError } from '../../errors.js';
 import { type NativeTensor, release } from '../device/native_tensor.js';
-import type { MicroBatch } from '../model/device_batch.js';
 import type { Gradients } from '../model/parameters.js';
 import { sumSquares } from '../ops/reduce.js';
 import type { AdamW } from '../optim/adamw.js';
@@ -8,13 +8,6 @@ import { learningRateAt, type Schedule } from '../optim/schedule.js';
 import type { EvalLine, EvalMeans, LineSums, TrainLine } from './metrics.js';
 import type { Objective } from './objective.js';
 import { StepRecord, type StepResult } from './step_record.js';
-
-/** A micro-batch as the loop takes it: also which rows it holds, for messages, and how many labels. */
-export interface TrainingBatch extends MicroBatch {
-  /** Row numbers in the data file. */
-  rows: Int32Array;
-  labelTokens: number;
-}
 
 /** One optimizer step: the micro-batches to accumulate. */
 export interface TrainingStep<Batch extends TrainingBatch = TrainingBatch> {

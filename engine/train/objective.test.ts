@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { TrainingBatch } from '../../batch.js';
 import { pairwise, RewardModel, scoresOf } from '../../tests/pairwise.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
@@ -9,7 +10,7 @@ import { NativeTensor } from '../device/native_tensor.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { Gradients } from '../model/parameters.js';
 import { AdamW } from '../optim/adamw.js';
-import { evaluate, type TrainingBatch, train } from './loop.js';
+import { evaluate, train } from './loop.js';
 import type { TrainLine } from './metrics.js';
 
 // A second objective through the same loop: a reward model on pairs of texts, against transformers'

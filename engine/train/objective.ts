@@ -1,8 +1,8 @@
+import type { TrainingBatch } from '../../batch.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Gradients } from '../model/parameters.js';
 import { sumInto } from '../ops/reduce.js';
-import type { TrainingBatch } from './loop.js';
 
 /**
  * What a run minimises: the mean over its terms of a loss. The loop hands it micro-batches and knows nothing else of

@@ -1,4 +1,5 @@
 import { type Tensor, type Tensor1D, tensor1d, tidy } from '@tensorflow/tfjs-core';
+import { IGNORE_INDEX } from '../../../batch.js';
 import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import { fill } from '../../ops/elementwise.js';
@@ -36,7 +37,7 @@ export function linearCrossEntropy(h: Tensor, w: Tensor, targets: Tensor): Tenso
     const ids = targets.dataSync();
     const labelled: number[] = [];
     ids.forEach((id, row) => {
-      if (id !== -100) labelled.push(row);
+      if (id !== IGNORE_INDEX) labelled.push(row);
     });
     if (labelled.length === ids.length) return run({ h, w, targets }, {})[0] as Tensor1D;
     const rows = tensor1d(labelled, 'int32');

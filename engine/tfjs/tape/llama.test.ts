@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { MicroBatch } from '../../../batch.js';
 import { lossSum } from '../../../tests/loss_sum.js';
 import { Random } from '../../../tests/op_cases.js';
 import { readSafetensors } from '../../../tests/read_safetensors.js';
 import { addon, defaultDevice } from '../../device/addon.js';
 import { readLlamaConfig } from '../../model/config.js';
-import type { MicroBatch } from '../../model/device_batch.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../../model/parameters.js';
 import { BACKEND } from '../index.js';

@@ -10,10 +10,10 @@ import {
   tensor1d,
   tidy,
 } from '@tensorflow/tfjs-core';
+import { IGNORE_INDEX, type MicroBatch } from '../../../batch.js';
 import { defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import type { LlamaConfig } from '../../model/config.js';
-import type { MicroBatch } from '../../model/device_batch.js';
 import { layoutOf } from '../../model/layout.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../../model/parameters.js';
@@ -53,7 +53,7 @@ export function llamaLoss(
 ): Scalar {
   const { entries } = layoutOf(causalLmSpecs(config));
   check(config, weights);
-  const labels = batch.targets.reduce((count, target) => count + (target === -100 ? 0 : 1), 0);
+  const labels = batch.targets.reduce((count, target) => count + (target === IGNORE_INDEX ? 0 : 1), 0);
   const wanted = engine().isTapeOn();
 
   const loss = customGrad((...inputs: (Tensor | GradSaveFunc)[]) => {
