@@ -51,7 +51,8 @@ it.each(Object.entries(MAY_IMPORT))('%s imports from %j alone', (room, others) =
 
 it('the imports are found: all that the package ships but its commands comes from index.ts', () => {
   const reached = new Set(['index.ts', 'bin/tstrain.ts', 'data/encode_worker.ts']);
-  for (const file of reached) for (const target of importsOf(file)) reached.add(target);
+  for (const file of reached)
+    for (const target of importsOf(file)) if (sources.includes(target)) reached.add(target);
   expect(sources.filter((file) => !reached.has(file))).toEqual([]);
 });
 
