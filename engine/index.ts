@@ -20,8 +20,13 @@ export function setThreads(threads: number): void {
 export { loadHfWeights, saveHfWeights, type WeightSet } from './checkpoint/hf_model.js';
 export { loadModel } from './checkpoint/load_model.js';
 export { NativeTensor } from './device/native_tensor.js';
-export { Decoder } from './generate/decoder.js';
-export { type GenerateOptions, generate } from './generate/generate.js';
+export { type Continuation, Decoder } from './generate/decoder.js';
+export {
+  type GenerateManyOptions,
+  type GenerateOptions,
+  generate,
+  generateMany,
+} from './generate/generate.js';
 export { probabilities, type Sampling } from './generate/sampling.js';
 export {
   type LlamaConfig,

@@ -6,9 +6,10 @@ import { generateCommand } from '../bin/commands/generate.js';
 import { scoreCommand } from '../bin/commands/score.js';
 import { loadModel } from '../engine/checkpoint/load_model.js';
 import { addon } from '../engine/device/addon.js';
-import { generate } from '../engine/generate/generate.js';
+import { generate, generateMany } from '../engine/generate/generate.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { loadTokenizer } from '../tokenizer/index.js';
+import { expectEqualChoices } from './equal_choices.js';
 import { runCommand } from './run_command.js';
 import { describeShared, shared } from './shared.js';
 
@@ -73,6 +74,14 @@ describeShared('stories260K', ['models/stories260K-hf', 'goldens/stories260K'], 
 
   it.each(continuations)('greedy continuation of "$prompt"', async ({ prompt_ids, ids }) => {
     expect((await generate(model, prompt_ids, { maxNewTokens: ids.length })).ids).toEqual(ids);
+  });
+
+  it('64 openings of any length at once: the ids of one by one', async () => {
+    const prompts = Array.from({ length: 64 }, (_, i) => losses[i % losses.length].ids.slice(0, 1 + 2 * i));
+    const options = { maxNewTokens: 40 };
+    const many = await generateMany(model, prompts, { ...options, textsAtOnce: 64 });
+    for (const [i, { ids }] of many.entries())
+      expectEqualChoices(model, prompts[i], ids, (await generate(model, prompts[i], options)).ids);
   });
 
   it.each(continuations)('tstrain generate --prompt "$prompt"', async ({ prompt, prompt_ids, ids, text }) => {

@@ -1,120 +1,139 @@
+import { UserError } from '../../errors.js';
 import { NativeTensor, release } from '../device/native_tensor.js';
-import { type Block, openNorm, type Stream } from '../model/block.js';
+import { headsOf } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import { disposeAngles } from '../model/rope_tables.js';
-import { cachedAttention, type Heads } from '../ops/attention.js';
-import { gatherRows } from '../ops/embedding.js';
-import { linear } from '../ops/linear.js';
-import { addRmsnorm } from '../ops/rmsnorm.js';
-import { type RopeAngles, ropeInPlace } from '../ops/rope.js';
-import { swiglu } from '../ops/swiglu.js';
-import { KvCache } from './kv_cache.js';
+import { cachedAttention, cachedDocumentsOf, type Documents, disposeDocuments } from '../ops/attention.js';
+import { scatterRows } from '../ops/embedding.js';
+import type { RopeAngles } from '../ops/rope.js';
+import { KvCache, type Region } from './kv_cache.js';
 
-/** The new tokens of a step, as every layer sees them. */
-interface Step {
-  count: number;
-  angles: RopeAngles;
-  offsets: { queries: NativeTensor; keys: NativeTensor };
+/** What comes next in a text of a decoder. */
+export interface Continuation {
+  /** As {@link Decoder.add} has named it. */
+  text: number;
+  /** At least one. */
+  ids: Int32Array;
 }
 
-interface Layer {
-  block: Block;
-  /** The rows of `block.qkv` that make queries, and those that make a row of the cache. */
-  q: NativeTensor;
-  kv: NativeTensor;
-  cache: KvCache;
+/** The new tokens of all texts, end to end, as every layer sees them. */
+interface Step {
+  ids: NativeTensor;
+  angles: RopeAngles;
+  documents: Documents;
+  /** int32 [tokens]: where their keys and values go in the cache. */
+  rows: NativeTensor;
+  /** int32 [texts]: the last token of each text. */
+  last: NativeTensor;
 }
 
 /**
- * A text that a model goes on with: keys and values of its tokens are kept, so that each further token costs one
- * row of arithmetic. The forward pass is the model's, with keys and values written straight into the cache.
+ * Texts that a model goes on with. Keys and values of their tokens are kept, so that each further token costs one row
+ * of arithmetic, and the texts of a step share its passes over the weights. They need not be of one length, nor go on
+ * all at once: a step takes whole prompts beside single tokens.
  *
- * `dynamic` RoPE does what transformers' `generate` does: new tokens are turned by the frequencies of the length
- * they make, and cached keys stay as they are.
+ * `dynamic` RoPE does what transformers' `generate` does, for each text by itself: new tokens are turned by the
+ * frequencies of the length they make, and cached keys stay as they are.
  */
 export class Decoder {
-  private readonly layers: Layer[];
-  private readonly heads: Heads;
-  private length = 0;
+  private readonly cache: KvCache;
 
   constructor(private readonly model: LlamaForCausalLM) {
-    const { config, device } = model.parameters;
-    const { hiddenSize, headDim, numAttentionHeads: heads, numKeyValueHeads: kvHeads } = config;
-    this.heads = { heads, kvHeads, headDim };
-    const [qRows, kvRows] = [heads * headDim, 2 * kvHeads * headDim];
-    this.layers = model.trunk.blocks.map((block) => {
-      const { value } = block.qkv.weight;
-      return {
-        block,
-        q: value.view([qRows, hiddenSize]),
-        kv: value.view([kvRows, hiddenSize], qRows * hiddenSize),
-        cache: new KvCache(device, value.dtype, kvRows),
+    const { config, device, flat } = model.parameters;
+    const { headDim, numKeyValueHeads: kvHeads, numHiddenLayers } = config;
+    this.cache = new KvCache(device, flat.dtype, numHiddenLayers, 2 * kvHeads * headDim);
+  }
+
+  /** A new, empty text; its number is never given again. */
+  add(): number {
+    return this.cache.add();
+  }
+
+  /**
+   * Appends ids to texts, each given once, and returns for each of them the logits of what follows its last id,
+   * float32 [vocab]. When anything throws, the decoder is as it was before.
+   * @throws UserError when ids are missing or outside the vocabulary
+   * @throws Error when a text is not there or given twice
+   */
+  append(continuations: readonly Continuation[]): Float32Array[] {
+    const { parameters, trunk, head } = this.model;
+    const { vocabSize } = parameters.config;
+    const counts = new Map<number, number>();
+    for (const { text, ids } of continuations) {
+      this.cache.length(text);
+      if (counts.has(text)) throw new Error(`text ${text} is given twice`);
+      checkIds(ids, vocabSize, `text ${text}`);
+      counts.set(text, ids.length);
+    }
+    if (continuations.length === 0) return [];
+    const heads = headsOf(parameters.config);
+    return this.cache.extend(counts, (layers, regions) => {
+      const step = this.step(continuations, regions);
+      const { ids, angles, documents, rows, last } = step;
+      const attention = (cache: NativeTensor) => (qkv: NativeTensor) => {
+        scatterRows(cache, qkv, rows, heads.heads * heads.headDim);
+        return { out: cachedAttention(qkv, cache, documents, heads) };
       };
+      const hidden = trunk.statesAt(last, ids, (i) => ({ angles, attention: attention(layers[i]) }));
+      disposeStep(step);
+      const logits = head.logits(hidden);
+      const values = logits.floats();
+      release(hidden, logits);
+      return regions.map((_, j) => values.subarray(j * vocabSize, (j + 1) * vocabSize));
     });
   }
 
-  /** Appends ids [≥ 1] to the text and returns the logits of what follows the last one, float32 [vocab]. */
-  append(ids: Int32Array): Float32Array {
-    const { parameters, ropeTables, trunk, head } = this.model;
-    const { config, device } = parameters;
-    const count = ids.length;
-    const step: Step = {
-      count,
-      angles: ropeTables.angles([count], this.length),
-      offsets: {
-        queries: NativeTensor.from(device, Int32Array.of(0, count)),
-        keys: NativeTensor.from(device, Int32Array.of(0, this.length + count)),
-      },
-    };
-    this.length += count;
-    const idTensor = NativeTensor.from(device, ids);
-    let stream: Stream = { residual: gatherRows(trunk.embedding.value, idTensor) };
-    for (const layer of this.layers) stream = this.layerForward(stream, layer, step);
-    disposeAngles(step.angles);
-    release(idTensor, step.offsets.queries, step.offsets.keys);
-
-    const last = {
-      residual: lastRow(stream.residual),
-      delta: lastRow(stream.delta!),
-    };
-    const { y: hidden, rstd, h } = openNorm(last, trunk.norm, config.rmsNormEps);
-    const logits = head.logits(hidden);
-    const values = logits.floats();
-    release(stream.residual, stream.delta!, last.residual, hidden, rstd, h, logits);
-    return values;
+  /** The text ends, and others take its place in memory. @throws Error when there is no such text */
+  remove(text: number): void {
+    this.cache.remove(text);
   }
 
   dispose(): void {
-    for (const { q, kv, cache } of this.layers) {
-      release(q, kv);
-      cache.dispose();
-    }
+    this.cache.dispose();
   }
 
-  /** As model/block.ts, but nothing is kept for a backward pass, and q and k | v are products of their own. */
-  private layerForward(stream: Stream, { block, q: wq, kv: wkv, cache }: Layer, step: Step): Stream {
-    const { rmsNormEps } = this.model.parameters.config;
-    const { y: n1, rstd: rstd1, h } = openNorm(stream, block.inputNorm, rmsNormEps);
-    if (h !== stream.residual) stream.residual.dispose();
-    const { added, all } = cache.append(step.count);
-    linear(n1, wkv, added);
-    const q = linear(n1, wq);
-    ropeInPlace(added, step.angles, this.heads.kvHeads);
-    ropeInPlace(q, step.angles, this.heads.heads);
-    const attended = cachedAttention(q, all, step.offsets, this.heads);
-    release(n1, rstd1, added, all, q);
-    const o = block.o.forward(attended);
-    const { y: n2, rstd: rstd2, sum: h1 } = addRmsnorm(o, h, block.postAttentionNorm.value, rmsNormEps);
-    release(attended, o, h);
-    const gateUp = block.gateUp.forward(n2);
-    const activated = swiglu(gateUp);
-    const delta = block.down.forward(activated);
-    release(n2, rstd2, gateUp, activated);
-    return { residual: h1, delta };
+  private step(continuations: readonly Continuation[], regions: readonly Region[]): Step {
+    const { device } = this.model.parameters;
+    const counts = continuations.map(({ ids }) => ids.length);
+    const from = regions.map(({ length }, j) => length - counts[j]);
+    const int32 = (values: number[]) => NativeTensor.from(device, Int32Array.from(values));
+    let end = 0;
+    return {
+      ids: int32(continuations.flatMap(({ ids }) => Array.from(ids))),
+      angles: this.model.ropeTables.angles(counts, from),
+      documents: cachedDocumentsOf(
+        regions.map((keys, j) => ({ tokens: counts[j], keys })),
+        device,
+      ),
+      rows: int32(
+        regions.flatMap(({ start }, j) => Array.from({ length: counts[j] }, (_, t) => start + from[j] + t)),
+      ),
+      last: int32(
+        counts.map((count) => {
+          end += count;
+          return end - 1;
+        }),
+      ),
+    };
   }
 }
 
-function lastRow(x: NativeTensor): NativeTensor {
-  const [rows, dim] = x.shape;
-  return x.view([1, dim], (rows - 1) * dim);
+function disposeStep({ ids, angles, documents, rows, last }: Step): void {
+  disposeAngles(angles);
+  disposeDocuments(documents);
+  release(ids, rows, last);
+}
+
+/** @throws UserError when there are no ids, or some are outside the vocabulary; `what` names them */
+export function checkIds(ids: ArrayLike<number>, vocabSize: number, what: string): void {
+  if (ids.length === 0) throw new UserError(`${what} is empty: a model needs at least one id to go on from`);
+  const position = Array.prototype.findIndex.call(
+    ids,
+    (id) => !Number.isInteger(id) || id < 0 || id >= vocabSize,
+  );
+  if (position >= 0)
+    throw new UserError(
+      `${what}'s id ${ids[position]} (number ${position + 1} of ${ids.length}) is outside the model's ` +
+        `vocabulary of ${vocabSize} (ids 0 to ${vocabSize - 1})`,
+    );
 }

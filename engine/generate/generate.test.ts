@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../errors.js';
+import { expectEqualChoices } from '../../tests/equal_choices.js';
+import { Random } from '../../tests/op_cases.js';
 import { loadModel } from '../checkpoint/load_model.js';
 import { addon, defaultDevice } from '../device/addon.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
-import { generate } from './generate.js';
+import { type GenerateManyOptions, generate, generateMany } from './generate.js';
 
 let model: LlamaForCausalLM;
 beforeAll(async () => {
@@ -81,5 +83,80 @@ describe('generate', () => {
     [[1.5], "the prompt's id 1.5 (number 1 of 1) is outside the model's vocabulary of 260 (ids 0 to 259)"],
   ])('refuses the prompt %j', async (ids, message) => {
     await expect(generate(model, ids, { maxNewTokens: 1 })).rejects.toThrow(new UserError(message));
+  });
+});
+
+describe('generateMany', () => {
+  const random = new Random(3);
+  const prompts = Array.from({ length: 64 }, () =>
+    Array.from({ length: 1 + random.below(60) }, () => random.below(260)),
+  );
+  const oneByOne = async (options: GenerateManyOptions) => {
+    const all: number[][] = [];
+    for (const prompt of prompts) all.push((await generate(model, prompt, options)).ids);
+    return all;
+  };
+
+  it.each([64, 16, 5])(
+    'gives 64 prompts of mixed lengths the ids of one by one, %i at once',
+    async (textsAtOnce) => {
+      // Ids that many continuations reach: texts end at any time, and others take their place.
+      const options = { maxNewTokens: 40, eosTokenIds: [7, 70, 170, 207] };
+      const expected = await oneByOne(options);
+      expect(new Set(expected.map((ids) => ids.length)).size).toBeGreaterThan(10);
+      const told: number[][] = prompts.map(() => []);
+      const actual = await generateMany(model, prompts, {
+        ...options,
+        textsAtOnce,
+        onToken: (id, prompt) => told[prompt].push(id),
+      });
+      let compared = 0;
+      for (const [i, { ids }] of actual.entries())
+        compared += expectEqualChoices(model, prompts[i], ids, expected[i]);
+      // Ties are rare: nearly all was compared.
+      expect(compared).toBeGreaterThan(0.9 * expected.flat().length);
+      expect(told).toEqual(actual.map(({ ids }) => ids));
+    },
+  );
+
+  it('draws for each text by the seed and its number; the first as generate draws', async () => {
+    const options = { maxNewTokens: 12, sampling: { temperature: 1.5, seed: 5 } };
+    const same = [PROMPT, PROMPT, PROMPT];
+    const drawn = await generateMany(model, same, options);
+    expect(drawn[0]).toEqual(await generate(model, PROMPT, options));
+    expect(new Set(drawn.map(({ ids }) => ids.join())).size).toBe(3);
+    expect(await generateMany(model, same, { ...options, textsAtOnce: 2 })).toEqual(drawn);
+    const { sampling, ...greedy } = options;
+    expect(await generateMany(model, same, { ...greedy, sampling: { ...sampling, seed: 6 } })).not.toEqual(
+      drawn,
+    );
+  });
+
+  it('keeps no memory, whatever happens', async () => {
+    const { heapBytes, arenaInUse } = addon.stats(defaultDevice());
+    await generateMany(model, prompts, { maxNewTokens: 3 });
+    const stop = (_: number, prompt: number) => {
+      if (prompt === 30) throw new Error('stop');
+    };
+    await expect(generateMany(model, prompts, { maxNewTokens: 3, onToken: stop })).rejects.toThrow('stop');
+    expect(addon.stats(defaultDevice())).toMatchObject({ heapBytes, arenaInUse });
+  });
+
+  it('adds nothing when nothing is to be added, and to nothing', async () => {
+    expect(await generateMany(model, [PROMPT, PROMPT], { maxNewTokens: 0 })).toEqual([
+      { ids: [] },
+      { ids: [] },
+    ]);
+    expect(await generateMany(model, [], { maxNewTokens: 5 })).toEqual([]);
+  });
+
+  it.each([
+    [[PROMPT, []], {}, 'prompt 1 is empty: a model needs at least one id to go on from'],
+    [[PROMPT, [1, 999]], {}, "prompt 1's id 999 (number 2 of 2) is outside the model's vocabulary of 260"],
+    [[PROMPT], { textsAtOnce: 0 }, 'textsAtOnce is 0, it must be 1 or more'],
+  ])('refuses the prompts %j with %j', async (given, options, message) => {
+    const refused = expect(generateMany(model, given, { maxNewTokens: 1, ...options })).rejects;
+    await refused.toThrow(UserError);
+    await expect(generateMany(model, given, { maxNewTokens: 1, ...options })).rejects.toThrow(message);
   });
 });

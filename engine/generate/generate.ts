@@ -1,17 +1,22 @@
 import { UserError } from '../../errors.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
-import { Decoder } from './decoder.js';
+import { checkIds, Decoder } from './decoder.js';
 import { chooseToken, type Sampling } from './sampling.js';
 
 export interface GenerateOptions {
-  /** Most tokens to add. */
+  /** Most tokens to add to each text. */
   maxNewTokens: number;
-  /** Any of these ends the text. */
+  /** Any of these ends a text. */
   eosTokenIds?: readonly number[];
   /** Default: greedy. */
   sampling?: Sampling;
-  /** Called with each new id as soon as it is chosen. */
-  onToken?: (id: number) => void;
+  /** Called with each new id as soon as it is chosen, and with the index of its prompt (0 where there is one). */
+  onToken?: (id: number, prompt: number) => void;
+}
+
+export interface GenerateManyOptions extends GenerateOptions {
+  /** Most texts that are worked on at once: they share the passes over the weights, and all take memory. Default 16. */
+  textsAtOnce?: number;
 }
 
 /**
@@ -22,40 +27,71 @@ export interface GenerateOptions {
 export async function generate(
   model: LlamaForCausalLM,
   promptIds: ArrayLike<number>,
-  { maxNewTokens, eosTokenIds = [], sampling = {}, onToken }: GenerateOptions,
+  options: GenerateOptions,
 ): Promise<{ ids: number[] }> {
-  const text = Array.from(promptIds);
-  checkPrompt(text, model.parameters.config.vocabSize);
-  const ids: number[] = [];
+  const [continued] = await generateMany(model, [promptIds], options);
+  return continued;
+}
+
+/**
+ * Continues many texts at once, each as {@link generate} would: the same choices, but that arithmetic on several rows
+ * may round otherwise. What is drawn for a text depends on the seed and the index of its prompt. A text that ends
+ * makes room for the next prompt.
+ * @throws UserError as generate()
+ */
+export async function generateMany(
+  model: LlamaForCausalLM,
+  prompts: readonly ArrayLike<number>[],
+  { maxNewTokens, eosTokenIds = [], sampling = {}, onToken, textsAtOnce = 16 }: GenerateManyOptions,
+): Promise<{ ids: number[] }[]> {
+  if (!(textsAtOnce >= 1)) throw new UserError(`textsAtOnce is ${textsAtOnce}, it must be 1 or more`);
+  const several = prompts.length > 1;
+  prompts.forEach((ids, prompt) => {
+    checkIds(ids, model.parameters.config.vocabSize, several ? `prompt ${prompt}` : 'the prompt');
+  });
+  const texts = prompts.map((ids) => Array.from(ids));
+  const newIds = prompts.map((): number[] => []);
+  const waiting = maxNewTokens > 0 ? [...prompts.keys()] : [];
+  let working: { prompt: number; text: number }[] = [];
   const decoder = new Decoder(model);
   try {
-    while (ids.length < maxNewTokens && !eosTokenIds.includes(ids[ids.length - 1])) {
-      const logits = decoder.append(Int32Array.from(ids.length === 0 ? text : text.slice(-1)));
-      if (logits.some(Number.isNaN))
-        throw new UserError(
-          `the logits of token ${text.length} are not numbers: the weights of this model overflow`,
-        );
-      const id = chooseToken(logits, text, sampling, ids.length);
-      text.push(id);
-      ids.push(id);
-      onToken?.(id);
+    while (waiting.length + working.length > 0) {
+      for (const prompt of waiting.splice(0, textsAtOnce - working.length))
+        working.push({ prompt, text: decoder.add() });
+      const logits = decoder.append(
+        working.map(({ prompt, text }) => ({
+          text,
+          ids: Int32Array.from(newIds[prompt].length === 0 ? texts[prompt] : texts[prompt].slice(-1)),
+        })),
+      );
+      working.forEach(({ prompt }, i) => {
+        const [text, fresh] = [texts[prompt], newIds[prompt]];
+        if (logits[i].some(Number.isNaN))
+          throw new UserError(
+            `the logits of token ${text.length}${several ? ` of text ${prompt}` : ''} are not numbers: ` +
+              'the weights of this model overflow',
+          );
+        const id = chooseToken(logits[i], text, sampling, { text: prompt, step: fresh.length });
+        text.push(id);
+        fresh.push(id);
+        onToken?.(id, prompt);
+      });
+      working = working.filter(({ prompt, text }) => {
+        const fresh = newIds[prompt];
+        const ended = fresh.length === maxNewTokens || eosTokenIds.includes(fresh[fresh.length - 1]);
+        if (ended) decoder.remove(text);
+        return !ended;
+      });
       // The event loop hears signals, and that nobody reads any more.
       await new Promise(setImmediate);
     }
   } finally {
     decoder.dispose();
   }
-  return { ids };
+  return newIds.map((ids) => ({ ids }));
 }
 
 /** @throws UserError when a prompt is empty or has ids outside the vocabulary */
 export function checkPrompt(ids: readonly number[], vocabSize: number): void {
-  if (ids.length === 0)
-    throw new UserError('the prompt is empty: a model needs at least one id to go on from');
-  const position = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-  if (position >= 0)
-    throw new UserError(
-      `the prompt's id ${ids[position]} (number ${position + 1} of ${ids.length}) is outside the model's ` +
-        `vocabulary of ${vocabSize} (ids 0 to ${vocabSize - 1})`,
-    );
+  checkIds(ids, vocabSize, 'the prompt');
 }

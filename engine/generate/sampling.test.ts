@@ -58,16 +58,17 @@ describe('probabilities', () => {
 
 describe('chooseToken', () => {
   const logits = [-1, 2, 0.5, 2, -3];
+  const first = { step: 0, text: 0 };
 
   it.each<[string, Sampling]>([
     ['by default', {}],
     ['at temperature 0', { temperature: 0, topP: 0.9, seed: 7 }],
   ])('is greedy %s, the lowest id of equal ones', (_, sampling) => {
-    expect(chooseToken(logits, [], sampling, 0)).toBe(1);
+    expect(chooseToken(logits, [], sampling, first)).toBe(1);
   });
 
   it('penalises repetition in greedy decoding too', () => {
-    expect(chooseToken(logits, [1, 1], { repetitionPenalty: 1.5 }, 0)).toBe(3);
+    expect(chooseToken(logits, [1, 1], { repetitionPenalty: 1.5 }, first)).toBe(3);
   });
 
   it('draws each token as often as its probability says', () => {
@@ -75,20 +76,22 @@ describe('chooseToken', () => {
     const p = probabilities(logits, [], sampling);
     const draws = 20_000;
     const counts = new Float64Array(logits.length);
-    for (let step = 0; step < draws; step++) counts[chooseToken(logits, [], sampling, step)]++;
+    for (let step = 0; step < draws; step++) counts[chooseToken(logits, [], sampling, { step, text: 0 })]++;
     // Five standard deviations of a binomial count; fixed by the seed, so it passes always or never.
     for (const [id, count] of counts.entries())
       expect(Math.abs(count - draws * p[id])).toBeLessThanOrEqual(5 * Math.sqrt(draws * p[id]));
   });
 
-  it('depends on seed and step alone', () => {
+  it('depends on seed, text and step alone', () => {
     const flat = new Float32Array(1000);
-    const drawn = (seed: number) =>
-      [5, 0, 5, 1].map((step) => chooseToken(flat, [], { temperature: 1, seed }, step));
-    const [first, zero, again, one] = drawn(1);
-    expect(again).toBe(first);
-    expect(new Set([first, zero, one]).size).toBe(3);
-    expect(drawn(2)).not.toEqual(drawn(1));
+    const drawn = (seed: number, text = 0) =>
+      [5, 0, 5, 1].map((step) => chooseToken(flat, [], { temperature: 1, seed }, { step, text }));
+    const [early, zero, again, one] = drawn(1);
+    expect(again).toBe(early);
+    expect(new Set([early, zero, one]).size).toBe(3);
+    for (const other of [drawn(2), drawn(1, 1), drawn(1, 2)]) expect(other).not.toEqual(drawn(1));
+    expect(drawn(1, 2)).not.toEqual(drawn(1, 1));
+    expect(drawn(2)).not.toEqual(drawn(1, 1));
   });
 });
 
@@ -102,12 +105,20 @@ describe('draw', () => {
 });
 
 describe('uniform', () => {
-  it('lies in [0, 1) for any seed, and spreads', () => {
-    for (const seed of [0, 1, 2 ** 31, Number.MAX_SAFE_INTEGER, -1]) {
-      const values = Array.from({ length: 1000 }, (_, step) => uniform(seed, step));
-      expect(values.every((u) => u >= 0 && u < 1)).toBe(true);
-      // The mean of 1000 has a standard deviation of 0.009.
-      expect(values.reduce((a, b) => a + b) / 1000).toBeCloseTo(0.5, 1);
-    }
+  it('lies in [0, 1) for any seed, and spreads over steps and over texts', () => {
+    for (const seed of [0, 1, 2 ** 31, Number.MAX_SAFE_INTEGER, -1])
+      for (const at of [(i: number) => ({ step: i, text: 3 }), (i: number) => ({ step: 3, text: i })]) {
+        const values = Array.from({ length: 1000 }, (_, i) => uniform(seed, at(i)));
+        expect(values.every((u) => u >= 0 && u < 1)).toBe(true);
+        // The mean of 1000 has a standard deviation of 0.009.
+        expect(values.reduce((a, b) => a + b) / 1000).toBeCloseTo(0.5, 1);
+      }
+  });
+
+  it('gives no two draws the same number', () => {
+    const draws = Array.from({ length: 10_000 }, (_, i) =>
+      uniform(1, { step: i % 100, text: Math.floor(i / 100) }),
+    );
+    expect(new Set(draws).size).toBe(draws.length);
   });
 });

@@ -10,7 +10,7 @@ export interface Sampling {
   topP?: number;
   /** Keeps probabilities of at least so many times the largest (arXiv 2407.01082). */
   minP?: number;
-  /** What a draw depends on, besides the number of the step. Default 0. */
+  /** What a draw depends on, besides the numbers of text and step. Default 0. */
   seed?: number;
 }
 
@@ -36,18 +36,24 @@ export function probabilities(
   return softmax(scores);
 }
 
+/** Which draw it is: `step` numbers those of a text, `text` the texts that one seed serves. */
+export interface Draw {
+  step: number;
+  text: number;
+}
+
 /**
- * The next token: the most probable one, or one drawn by the settings. `step` numbers the draws of a text, so that
- * each is a function of seed and step and not of what was drawn before.
+ * The next token: the most probable one, or one drawn by the settings. Each draw is a function of the seed and its
+ * numbers, and not of what was drawn before.
  */
 export function chooseToken(
   logits: ArrayLike<number>,
   previousIds: Iterable<number>,
   sampling: Sampling,
-  step: number,
+  at: Draw,
 ): number {
   if (!sampling.temperature) return argmax(penalised(logits, previousIds, sampling.repetitionPenalty));
-  return draw(probabilities(logits, previousIds, sampling), uniform(sampling.seed ?? 0, step));
+  return draw(probabilities(logits, previousIds, sampling), uniform(sampling.seed ?? 0, at));
 }
 
 /** The id in whose stretch of the cumulated probabilities `u`, from [0, 1), falls. */
@@ -64,11 +70,15 @@ export function draw(probabilities: Float64Array, u: number): number {
   return last;
 }
 
-/** A number in [0, 1), uniform over seeds and steps: SplitMix64's output function on a counter. */
-export function uniform(seed: number, step: number): number {
-  const key = mix(BigInt(seed) + 0x9e3779b97f4a7c15n);
-  return Number(mix(key + BigInt(step) * 0x9e3779b97f4a7c15n) >> 11n) * 2 ** -53;
+/** A number in [0, 1), uniform over seeds, texts and steps: SplitMix64's output function on a counter of both. */
+export function uniform(seed: number, { step, text }: Draw): number {
+  const key = mix(BigInt(seed) + STRIDE);
+  return Number(mix(key + BigInt(step) * STRIDE + BigInt(text) * TEXT_STRIDE) >> 11n) * 2 ** -53;
 }
+
+/** SplitMix64's own step, 2⁶⁴ by the golden ratio, and that of its second counter, 2⁶⁴ by π: multiples do not meet. */
+const STRIDE = 0x9e3779b97f4a7c15n;
+const TEXT_STRIDE = 0x517cc1b727220a95n;
 
 function mix(x: bigint): bigint {
   x = BigInt.asUintN(64, x);

@@ -1,7 +1,7 @@
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import type { DeviceName } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
-import { type Documents, documentsOf } from '../ops/attention.js';
+import { type Documents, disposeDocuments, documentsOf } from '../ops/attention.js';
 import type { RopeAngles } from '../ops/rope.js';
 import { disposeAngles, type RopeTables } from './rope_tables.js';
 
@@ -39,7 +39,7 @@ export function toDevice(batch: MicroBatch, device: DeviceName, ropeTables: Rope
 
 export function disposeBatch(batch: DeviceBatch): void {
   batch.ids.dispose();
-  batch.documents.offsets.dispose();
+  disposeDocuments(batch.documents);
   disposeAngles(batch.angles);
   batch.labelRows.dispose();
   batch.targets.dispose();

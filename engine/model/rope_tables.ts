@@ -1,5 +1,5 @@
 import type { DeviceName } from '../device/addon.js';
-import { NativeTensor } from '../device/native_tensor.js';
+import { keepOnThrow, NativeTensor } from '../device/native_tensor.js';
 import type { RopeAngles } from '../ops/rope.js';
 import type { LlamaConfig, RopeConfig } from './config.js';
 
@@ -83,24 +83,24 @@ export class RopeTables {
   ) {}
 
   /**
-   * The angles of documents of these lengths lying end to end; each starts at position `from` (tokens decoded
-   * earlier). Dispose the result with {@link disposeAngles}.
+   * The angles of documents of these lengths lying end to end; document j starts at position from[j] (tokens decoded
+   * earlier), by default at 0. Dispose the result with {@link disposeAngles}.
    */
-  angles(lengths: ArrayLike<number>, from = 0): RopeAngles {
-    const longest = from + Math.max(0, ...Array.from(lengths));
+  angles(lengths: ArrayLike<number>, from: ArrayLike<number> = new Int32Array(lengths.length)): RopeAngles {
+    const longest = Math.max(0, ...Array.from(lengths, (n, j) => from[j] + n));
     const tokens = Array.from(lengths).reduce((a, b) => a + b, 0);
     const index = new Int32Array(tokens);
     let at = 0;
     if (longest > this.unscaledLength()) {
       // Each document by its own length: one table row a token.
-      const parts = Array.from(lengths, (n) => this.compute(from, n, from + n));
+      const parts = Array.from(lengths, (n, j) => this.compute(from[j], n, from[j] + n));
       for (; at < tokens; at++) index[at] = at;
       const rows = (key: 'cos' | 'sin') =>
         this.table(Float32Array.from(parts.flatMap((part) => Array.from(part[key]))));
       return { cos: rows('cos'), sin: rows('sin'), index: NativeTensor.from(this.device, index) };
     }
     this.grow(longest);
-    for (let j = 0; j < lengths.length; j++) for (let p = 0; p < lengths[j]; p++) index[at++] = from + p;
+    for (let j = 0; j < lengths.length; j++) for (let p = 0; p < lengths[j]; p++) index[at++] = from[j] + p;
     return {
       cos: this.cos!.view(this.cos!.shape),
       sin: this.sin!.view(this.sin!.shape),
@@ -126,8 +126,11 @@ export class RopeTables {
     const rows = Math.max(64, 2 ** Math.ceil(Math.log2(Math.max(1, length))));
     const { cos, sin } = this.compute(0, rows, 0);
     this.dispose();
+    // They stay the model's when what needed them fails.
     this.cos = this.table(cos);
+    keepOnThrow(this.cos);
     this.sin = this.table(sin);
+    keepOnThrow(this.sin);
     this.rows = rows;
   }
 

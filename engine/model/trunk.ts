@@ -3,6 +3,7 @@ import { fill } from '../ops/elementwise.js';
 import { gatherRows, scatterAddRows } from '../ops/embedding.js';
 import { rmsnormBackward } from '../ops/rmsnorm.js';
 import {
+  type Attend,
   type Block,
   type BlockSaved,
   blockBackward,
@@ -55,32 +56,26 @@ export class Trunk {
   }
 
   /**
-   * Hidden states [rows, C] of a batch's tokens at `rows`, int32 [rows], or of all its tokens, to be disposed by the
-   * caller; and what backward() takes over.
+   * Hidden states [rows, C] of a batch's tokens at `rows`, int32 [rows], to be disposed by the caller; and what
+   * backward() takes over.
    */
   forward(batch: DeviceBatch, keep: Keep, rows: NativeTensor): { hidden: NativeTensor; saved: TrunkSaved } {
-    const { stream, blocks, residualIsKept } = this.blocksForward(batch, keep);
-    const chosen: Stream = {
-      residual: gatherRows(stream.residual, rows),
-      delta: gatherRows(stream.delta!, rows),
-    };
-    if (!residualIsKept) stream.residual.dispose();
-    stream.delta!.dispose();
-    const { y: hidden, rstd, h: last } = openNorm(chosen, this.norm, this.parameters.config.rmsNormEps);
-    chosen.residual.dispose();
-    return { hidden, saved: { blocks, rows, last, rstd } };
+    return this.forwardAt(rows, batch.ids, this.within(batch), keep);
   }
 
   /** Hidden states at `rows`, or of all tokens, when no backward pass follows. */
   hiddenStates(batch: DeviceBatch, rows?: NativeTensor): NativeTensor {
-    if (rows) {
-      const { hidden, saved } = this.forward(batch, 'nothing', rows);
-      release(saved.last, saved.rstd);
-      return hidden;
-    }
-    const { stream } = this.blocksForward(batch, 'nothing');
+    if (rows) return this.statesAt(rows, batch.ids, this.within(batch));
+    const { stream } = this.blocksForward(batch.ids, this.within(batch), 'nothing');
     const { y: hidden, rstd, h: last } = openNorm(stream, this.norm, this.parameters.config.rmsNormEps);
     release(stream.residual, last, rstd);
+    return hidden;
+  }
+
+  /** Hidden states at `rows` of tokens that look, in each block, at what `attend` says: earlier ones in a cache, say. */
+  statesAt(rows: NativeTensor, ids: NativeTensor, attend: (block: number) => Attend): NativeTensor {
+    const { hidden, saved } = this.forwardAt(rows, ids, attend, 'nothing');
+    release(saved.last, saved.rstd);
     return hidden;
   }
 
@@ -109,13 +104,30 @@ export class Trunk {
     }
   }
 
-  private blocksForward(batch: DeviceBatch, keep: Keep) {
+  private within({ angles, documents }: DeviceBatch): () => Attend {
+    const attend = withinDocuments(angles, documents, headsOf(this.parameters.config));
+    return () => attend;
+  }
+
+  private forwardAt(rows: NativeTensor, ids: NativeTensor, attend: (block: number) => Attend, keep: Keep) {
+    const { stream, blocks, residualIsKept } = this.blocksForward(ids, attend, keep);
+    const chosen: Stream = {
+      residual: gatherRows(stream.residual, rows),
+      delta: gatherRows(stream.delta!, rows),
+    };
+    if (!residualIsKept) stream.residual.dispose();
+    stream.delta!.dispose();
+    const { y: hidden, rstd, h: last } = openNorm(chosen, this.norm, this.parameters.config.rmsNormEps);
+    chosen.residual.dispose();
+    return { hidden, saved: { blocks, rows, last, rstd } };
+  }
+
+  private blocksForward(ids: NativeTensor, attend: (block: number) => Attend, keep: Keep) {
     const { config } = this.parameters;
-    const attend = withinDocuments(batch.angles, batch.documents, headsOf(config));
-    let stream: Stream = { residual: gatherRows(this.embedding.value, batch.ids) };
+    let stream: Stream = { residual: gatherRows(this.embedding.value, ids) };
     let residualIsKept = false;
     const blocks = this.blocks.map((block, i): BlockSaved | undefined => {
-      const { stream: next, saved } = blockForward(stream, block, attend, config);
+      const { stream: next, saved } = blockForward(stream, block, attend(i), config);
       // The h₁ that came in has been added up into this block's h, except at the first block, where it is h.
       if (!residualIsKept && stream.residual !== saved.h) stream.residual.dispose();
       stream = next;

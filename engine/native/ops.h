@@ -57,23 +57,26 @@
      REQUIRE(stride >= heads * head_dim, "a row of " + text(stride) + " elements cannot hold " + text(heads) +     \
                                              " heads of " + text(head_dim)),                                       \
      cost(0))                                                                                                      \
-  /* Causal attention over documents that lie end to end. Document j has queries q_offsets[j]…q_offsets[j+1] and   \
-     keys k_offsets[j]…k_offsets[j+1]; its last query sees its last key (so a longer k is a cache). q is           \
-     [Tq, H, D] with row stride q_stride, k and v [Tk, KV, D]; out [Tq, H, D] dense, lse [H, Tq] the row           \
-     log-sum-exp that backward needs (optional). max_q, max_k: the longest document. pairs: the number of          \
-     (query, key) pairs of one head, for the count of FLOPs. */                                                    \
+  /* Causal attention of documents. The queries lie end to end, those of document j in rows q_offsets[j]…          \
+     q_offsets[j+1]; its keys are rows k_starts[j]…k_starts[j] + k_lengths[j], so that a cache may have room between \
+     texts. The last query sees the last key (so more keys than queries are a past). q is [Tq, H, D] with row stride \
+     q_stride, k and v [Tk, KV, D] with kv_stride; out [Tq, H, D] dense, lse [H, Tq] the row log-sum-exp that      \
+     backward needs (optional). max_q, max_k: the longest document. pairs: the number of (query, key) pairs of one \
+     head, for the count of FLOPs. */                                                                              \
   OP(attention_forward,                                                                                            \
-     (Out out, Out lse, In q, In k, In v, In q_offsets, In k_offsets, i64 documents, i64 heads, i64 kv_heads,      \
-      i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens, i64 max_q, i64 max_k, f64 pairs, f64 scale),          \
+     (Out out, Out lse, In q, In k, In v, In q_offsets, In k_starts, In k_lengths, i64 documents, i64 heads,       \
+      i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens, i64 max_q, i64 max_k, f64 pairs,        \
+      f64 scale),                                                                                                  \
      NEED(out, tokens * heads * head_dim, floats), OPTIONAL(lse, heads * tokens, f32s),                            \
      NEED(q, (tokens - 1) * q_stride + heads * head_dim, floats), NEED(k, kv_heads * head_dim, floats),            \
-     NEED(v, kv_heads * head_dim, floats), NEED(q_offsets, documents + 1, i32s),                                   \
-     NEED(k_offsets, documents + 1, i32s), SAME_TYPE(q, k), SAME_TYPE(q, v), SAME_TYPE(q, out),                    \
+     NEED(v, kv_heads * head_dim, floats), NEED(q_offsets, documents + 1, i32s), NEED(k_starts, documents, i32s),  \
+     NEED(k_lengths, documents, i32s), SAME_TYPE(q, k), SAME_TYPE(q, v), SAME_TYPE(q, out),                        \
      REQUIRE(head_dim >= 1, "head_dim is 0"), require_groups(heads, kv_heads),                                     \
      REQUIRE(q_stride >= heads * head_dim && kv_stride >= kv_heads * head_dim,                                     \
              "rows of " + text(q_stride) + " and " + text(kv_stride) + " elements cannot hold the heads"),         \
      cost(4.0 * pairs * f64(heads * head_dim)))                                                                    \
-  /* Gradients of the above for packed rows qkv [T, (H + 2 KV)·D] (keys = queries, no cache); dqkv likewise. */    \
+  /* Gradients of the above for packed rows qkv [T, (H + 2 KV)·D] whose documents, keys included, lie end to end;  \
+     dqkv likewise. */                                                                                             \
   OP(attention_backward,                                                                                           \
      (Out dqkv, In dout, In out, In lse, In qkv, In offsets, i64 documents, i64 heads, i64 kv_heads, i64 head_dim, \
       i64 tokens, i64 max_tokens, f64 pairs, f64 scale),                                                           \
@@ -107,6 +110,12 @@
   OP(gather_rows, (Out y, In table, In ids, i64 rows, i64 dim, i64 table_rows),                                    \
      NEED(y, rows * dim, numbers), NEED(table, table_rows * dim, numbers), NEED(ids, rows, i32s),                  \
      SAME_TYPE(y, table), cost(0))                                                                                 \
+  /* table[ids[i]] = x[i], for rows of x that are x_stride apart: new tokens go to their rows of a cache. Which of \
+     two rows with one id stays is not said. */                                                                    \
+  OP(scatter_rows, (Out table, In x, In ids, i64 rows, i64 dim, i64 x_stride, i64 table_rows),                     \
+     NEED(table, table_rows * dim, numbers), NEED(x, (rows - 1) * x_stride + dim, numbers), NEED(ids, rows, i32s), \
+     SAME_TYPE(table, x),                                                                                          \
+     REQUIRE(x_stride >= dim, "rows of " + text(dim) + " elements do not fit into " + text(x_stride)), cost(0))    \
   /* table[ids[i]] += dy[i], in the order of i. */                                                                 \
   OP(scatter_add_rows, (Out table, In dy, In ids, i64 rows, i64 dim, i64 table_rows),                              \
      NEED(table, table_rows * dim, floats), NEED(dy, rows * dim, floats), NEED(ids, rows, i32s), cost(0))          \

@@ -18,7 +18,14 @@ import {
   withThreads,
 } from '../../tests/op_cases.js';
 import { addon, type DeviceName } from '../device/addon.js';
-import { attention, attentionBackward, cachedAttention, type Documents, type Heads } from './attention.js';
+import {
+  attention,
+  attentionBackward,
+  type CachedDocument,
+  cachedAttention,
+  type Documents,
+  type Heads,
+} from './attention.js';
 
 /** out = softmax(q·kᵀ·scale + mask)·v of one document; `at` finds element i of head h of row t. */
 function oneDocument(
@@ -79,11 +86,36 @@ function reference(qkv: Float64Array, lengths: number[], z: Heads): { out: Float
 function documentsOf(device: DeviceName, lengths: number[]): Documents {
   const offsets = [0];
   for (const n of lengths) offsets.push(offsets.at(-1)! + n);
+  const longest = Math.max(...lengths);
   return {
     offsets: tensor(device, 'int32', offsets),
+    keys: { starts: tensor(device, 'int32', offsets), lengths: tensor(device, 'int32', lengths), longest },
     count: lengths.length,
-    longest: Math.max(...lengths),
+    longest,
     pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
+  };
+}
+
+function cachedOf(device: DeviceName, documents: CachedDocument[]): Documents {
+  const keys = documents.map((document) => document.keys);
+  return {
+    ...documentsOf(
+      device,
+      documents.map(({ tokens }) => tokens),
+    ),
+    keys: {
+      starts: tensor(
+        device,
+        'int32',
+        keys.map(({ start }) => start),
+      ),
+      lengths: tensor(
+        device,
+        'int32',
+        keys.map(({ length }) => length),
+      ),
+      longest: Math.max(...keys.map(({ length }) => length)),
+    },
   };
 }
 
@@ -140,66 +172,86 @@ export const cases: OpCases = (device) => {
       for (const t of [out, lse, dqkv]) t.dispose();
     });
 
-    it('the newest tokens of documents against their caches', () => {
-      const z = heads(4, 2, 12);
+    // Regions of a cache as decoding leaves them: room behind each text, in any order.
+    const inCache = [
+      { tokens: 1, keys: { start: 90, length: 130 } },
+      { tokens: 3, keys: { start: 3, length: 3 } },
+      { tokens: 65, keys: { start: 240, length: 70 } },
+      { tokens: 2, keys: { start: 20, length: 65 } },
+      { tokens: 0, keys: { start: 0, length: 0 } },
+      { tokens: 1, keys: { start: 85, length: 1 } },
+    ];
+
+    it.each([
+      [heads(4, 2, 12), inCache],
+      [heads(3, 3, 64), inCache],
+      [heads(2, 1, 128), inCache],
+      [heads(8, 2, 6), [{ tokens: 1, keys: { start: 11, length: 64 } }]],
+      [heads(1, 1, 2), [{ tokens: 64, keys: { start: 300, length: 64 } }]],
+    ])('heads %o: the newest tokens of texts in a cache, %j', (z, documents) => {
       const random = new Random(4);
-      const queries = [1, 3, 65, 2];
-      const keys = [130, 3, 70, 65];
-      const all = (n: number[]) => n.reduce((a, b) => a + b);
-      const q = normal(device, type, random, [all(queries), z.heads * z.headDim]);
-      const cache = normal(device, type, random, [all(keys), 2 * z.kvHeads * z.headDim]);
-      const [fq, fcache] = [q, cache].map(valuesOf);
-      const expected = new Float64Array(q.size);
-      let q0 = 0;
-      let k0 = 0;
-      queries.forEach((n, j) => {
-        const [qStart, kStart] = [q0, k0];
+      const tokens = documents.reduce((sum, document) => sum + document.tokens, 0);
+      const width = 2 * z.kvHeads * z.headDim;
+      const qkv = normal(device, type, random, [tokens, z.heads * z.headDim + width]);
+      const values = random.normals(400 * width).fill(Number.NaN);
+      // What is in no text is NaN, and so is what the rows of qkv hold behind q: none of it may be read.
+      for (const { keys } of documents) values.set(random.normals(keys.length * width), keys.start * width);
+      const cache = tensor(device, type, values, [400, width]);
+      const fqkv = valuesOf(qkv);
+      const fcache = valuesOf(cache);
+      for (let t = 0; t < tokens; t++)
+        fqkv.fill(Number.NaN, t * qkv.shape[1] + z.heads * z.headDim, (t + 1) * qkv.shape[1]);
+
+      const expected = new Float64Array(tokens * z.heads * z.headDim);
+      let first = 0;
+      for (const { tokens: n, keys } of documents) {
+        const from = first;
         const cached = (offset: number) => (t: number, h: number, i: number) =>
-          fcache[((kStart + t) * 2 * z.kvHeads + offset + h) * z.headDim + i];
+          fcache[(keys.start + t) * width + (offset + h) * z.headDim + i];
         oneDocument(
-          { ...z, queries: n, keys: keys[j] },
-          (t, h, i) => fq[((qStart + t) * z.heads + h) * z.headDim + i],
+          { ...z, queries: n, keys: keys.length },
+          (t, h, i) => fqkv[(from + t) * qkv.shape[1] + h * z.headDim + i],
           cached(0),
           cached(z.kvHeads),
-          (t, h, row) => expected.set(row, ((qStart + t) * z.heads + h) * z.headDim),
+          (t, h, row) => expected.set(row, ((from + t) * z.heads + h) * z.headDim),
         );
-        q0 += n;
-        k0 += keys[j];
-      });
-      const out = empty(device, type, q.shape);
-      const v = cache.view([cache.size - z.kvHeads * z.headDim], z.kvHeads * z.headDim);
-      const offsets = [queries, keys].map((n) => documentsOf(device, n).offsets);
-      addon.ops.attention_forward({
-        out,
-        q,
-        k: cache,
-        v,
-        q_offsets: offsets[0],
-        k_offsets: offsets[1],
-        documents: 4,
-        heads: z.heads,
-        kv_heads: z.kvHeads,
-        head_dim: z.headDim,
-        q_stride: z.heads * z.headDim,
-        kv_stride: 2 * z.kvHeads * z.headDim,
-        tokens: all(queries),
-        max_q: 65,
-        max_k: 130,
-        pairs: 1,
-        scale: z.headDim ** -0.5,
-      });
-      expectClose(valuesOf(out), expected, tolerance(type, fcache));
-      v.dispose();
+        first += n;
+      }
+      const withNaN = tensor(device, type, fqkv, qkv.shape);
+      const out = cachedAttention(withNaN, cache, cachedOf(device, documents), z);
+      expectClose(
+        valuesOf(out),
+        expected,
+        tolerance(
+          type,
+          fcache.filter((x) => !Number.isNaN(x)),
+        ),
+      );
+      out.dispose();
+    });
 
-      // The explicit form, which takes one document.
-      const first = {
-        queries: tensor(device, 'int32', [0, 1]),
-        keys: tensor(device, 'int32', [0, 130]),
-      };
-      const [one, past] = [q.view([1, z.heads * z.headDim]), cache.view([130, 2 * z.kvHeads * z.headDim])];
-      const newest = cachedAttention(one, past, first, z);
-      expectClose(valuesOf(newest), expected.subarray(0, newest.size), tolerance(type, fcache));
-      for (const t of [one, past, newest]) t.dispose();
+    it('keys in a cache give what they give as the tokens of a batch, bit for bit', () => {
+      const z = heads(4, 2, 12);
+      const lengths = [5, 70, 1];
+      const qkv = normal(device, type, new Random(5), [76, 96]);
+      const values = valuesOf(qkv);
+      const cache = new Float64Array(200 * 48).fill(Number.NaN);
+      const starts = [150, 17, 3];
+      let token = 0;
+      lengths.forEach((n, j) => {
+        for (let t = 0; t < n; t++, token++)
+          cache.set(values.subarray(token * 96 + 48, (token + 1) * 96), (starts[j] + t) * 48);
+      });
+      const documents = lengths.map((n, j) => ({ tokens: n, keys: { start: starts[j], length: n } }));
+      const { out, lse } = attention(qkv, documentsOf(device, lengths), z);
+      const cached = cachedAttention(
+        qkv,
+        tensor(device, type, cache, [200, 48]),
+        cachedOf(device, documents),
+        z,
+      );
+      expectSameBytes(cached, out);
+      for (const t of [out, lse, cached]) t.dispose();
     });
 
     it('large scores do not overflow', () => {
@@ -250,12 +302,8 @@ export const cases: OpCases = (device) => {
   ) => {
     const offsets = change.offsets ?? [0, 2, 5];
     const qkv = empty(d, 'float32', [change.tokens ?? 5, 4 * 6]);
-    const documents = {
-      offsets: tensor(d, 'int32', offsets),
-      count: 2,
-      longest: change.longest ?? 3,
-      pairs: 9,
-    };
+    const documents = { ...documentsOf(d, [2, 3]), offsets: tensor(d, 'int32', offsets) };
+    documents.longest = change.longest ?? documents.longest;
     const { out, lse } = attention(qkv, documents, change.heads ?? heads(2, 1, 6));
     out.dispose();
     lse.dispose();
@@ -300,15 +348,20 @@ export const cases: OpCases = (device) => {
     run(d, { offsets: [0, 2] }),
   );
 
-  const cached = (d: DeviceName, { keys = 3, kRows = 3, vRows = 3, kvStride = 4 }) => {
+  const cached = (
+    d: DeviceName,
+    { start = 0, lengths = [3] as readonly number[], kRows = 3, vRows = 3, kvStride = 4, longest = 3 },
+  ) => {
     const [q, k, v] = [1, kRows, vRows].map((rows) => empty(d, 'float32', [rows * 4]));
+    const [offsets, starts, counts] = [[0, 1], [start], lengths].map((x) => tensor(d, 'int32', x));
     addon.ops.attention_forward({
       out: empty(d, 'float32', [4]),
       q,
       k,
       v,
-      q_offsets: tensor(d, 'int32', [0, 1]),
-      k_offsets: tensor(d, 'int32', [0, keys]),
+      q_offsets: offsets,
+      k_starts: starts,
+      k_lengths: counts,
       documents: 1,
       heads: 1,
       kv_heads: 1,
@@ -317,31 +370,29 @@ export const cases: OpCases = (device) => {
       kv_stride: kvStride,
       tokens: 1,
       max_q: 1,
-      max_k: 3,
+      max_k: longest,
       pairs: 3,
       scale: 0.5,
     });
   };
-  itRefuses(
-    'a cache that is too short',
-    device,
-    'k_offsets of document 0 are 0…3 of 2 tokens',
-    (d) => cached(d, { kRows: 2 }),
-    byValue,
-  );
-  itRefuses(
-    'values that are fewer than the keys',
-    device,
-    'k_offsets of document 0 are 0…3 of 2 tokens',
-    (d) => cached(d, { vRows: 2 }),
-    byValue,
-  );
+  for (const [what, change, message] of [
+    ['keys beyond the cache', { start: 1 }, '3 from row 1 on, of 3 rows, at most 3 each'],
+    ['a cache that is too short', { kRows: 2 }, '3 from row 0 on, of 2 rows'],
+    ['values that are fewer than the keys', { vRows: 2 }, '3 from row 0 on, of 2 rows'],
+    ['keys before the cache', { start: -1 }, '3 from row -1 on'],
+    ['a negative number of keys', { lengths: [-1] }, '-1 from row 0 on'],
+    ['more keys than the most', { longest: 2 }, '3 from row 0 on, of 3 rows, at most 2 each'],
+  ] as const)
+    itRefuses(what, device, `the keys of document 0 are ${message}`, (d) => cached(d, change), byValue);
   itRefuses(
     'fewer keys than queries',
     device,
-    'a document has more queries than keys',
-    (d) => cached(d, { keys: 0 }),
+    'document 0 has 1 queries, but 0 keys',
+    (d) => cached(d, { lengths: [0] }),
     byValue,
+  );
+  itRefuses('missing lengths', device, 'attention_forward: k_lengths has 0 elements, needs 1', (d) =>
+    cached(d, { lengths: [] }),
   );
   itRefuses(
     'rows that cannot hold the heads',
@@ -359,7 +410,8 @@ export const cases: OpCases = (device) => {
       k: x,
       v: x,
       q_offsets: offsets,
-      k_offsets: offsets,
+      k_starts: offsets,
+      k_lengths: offsets,
       documents: 1,
       heads: huge,
       kv_heads: huge,

@@ -14,8 +14,8 @@ import {
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import { addon } from '../device/addon.js';
-import { gatherRows, scatterAddRows } from './embedding.js';
+import { addon, type DeviceName } from '../device/addon.js';
+import { gatherRows, scatterAddRows, scatterRows } from './embedding.js';
 
 export const cases: OpCases = (device) => {
   const sizes = [
@@ -36,6 +36,31 @@ export const cases: OpCases = (device) => {
       const values = valuesOf(table);
       expect([...valuesOf(y)]).toEqual(ids.flatMap((id) => [...values.subarray(id * dim, (id + 1) * dim)]));
       y.dispose();
+    });
+  });
+
+  describe.each(FLOATS)('rows of %s stored', (type) => {
+    it.each([
+      { rows: 1, dim: 1, column: 0, beyond: 0 },
+      { rows: 5, dim: 3, column: 0, beyond: 2 },
+      { rows: 17, dim: 65, column: 33, beyond: 0 },
+      { rows: 130, dim: 257, column: 1, beyond: 7 },
+      { rows: 0, dim: 5, column: 2, beyond: 0 },
+    ])('$rows rows of $dim from column $column on, $beyond beyond', ({ rows, dim, column, beyond }) => {
+      const random = new Random(dim);
+      const width = column + dim + beyond;
+      const x = normal(device, type, random, [rows, width]);
+      const table = normal(device, type, random, [rows + 9, dim]);
+      // Every other row from the end backwards, as far as there are such; then the odd ones.
+      const all = Array.from({ length: rows + 9 }, (_, i) => rows + 8 - i);
+      const ids = [...all.filter((id) => id % 2 === 0), ...all.filter((id) => id % 2)].slice(0, rows);
+      const expected = valuesOf(table);
+      const values = valuesOf(x);
+      ids.forEach((id, i) => {
+        expected.set(values.subarray(i * width + column, i * width + column + dim), id * dim);
+      });
+      scatterRows(table, x, tensor(device, 'int32', ids), column);
+      expect([...valuesOf(table)]).toEqual([...expected]);
     });
   });
 
@@ -99,6 +124,14 @@ export const cases: OpCases = (device) => {
       { byValue: true },
     );
     itRefuses(
+      `${what} (store)`,
+      device,
+      `scatter_rows: ${message}`,
+      (d) =>
+        scatterRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2, 3]), tensor(d, 'int32', [0, id])),
+      { byValue: true },
+    );
+    itRefuses(
       `${what} (scatter)`,
       device,
       `scatter_add_rows: ${message}`,
@@ -110,6 +143,34 @@ export const cases: OpCases = (device) => {
   itRefuses('ids of another type', device, 'gather_rows: ids is float32, which it may not be', (d) => {
     gatherRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2]));
   });
+  const store = (d: DeviceName, { xType = 'float32' as FloatType, elements = 7, stride = 4, dim = 3 }) =>
+    addon.ops.scatter_rows({
+      table: empty(d, 'float32', [5 * dim]),
+      x: empty(d, xType, [elements]),
+      ids: tensor(d, 'int32', [4, 0]),
+      rows: 2,
+      dim,
+      x_stride: stride,
+      table_rows: 5,
+    });
+  it('stores the last row of what ends with its columns', () => {
+    expect(() => store(device, {})).not.toThrow();
+  });
+  itRefuses('a row that ends too early', device, 'scatter_rows: x has 6 elements, needs 7', (d) =>
+    store(d, { elements: 6 }),
+  );
+  itRefuses(
+    'rows closer than their length',
+    device,
+    'scatter_rows: rows of 5 elements do not fit into 4',
+    (d) => store(d, { dim: 5, elements: 9 }),
+  );
+  itRefuses('a table of another type', device, 'scatter_rows: table and x must have one type', (d) =>
+    store(d, { xType: 'bfloat16' }),
+  );
+  itRefuses('columns that are not there', device, 'x [2,4] has no row of 3 from column 2 on', (d) =>
+    scatterRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2, 4]), tensor(d, 'int32', [4, 0]), 2),
+  );
   itRefuses('a result of another type', device, 'gather_rows: y and table must have one type', (d) =>
     addon.ops.gather_rows({
       y: empty(d, 'float32', [3]),

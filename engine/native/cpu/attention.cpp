@@ -180,19 +180,32 @@ void check_offsets(const char* name, const std::int32_t* at, i64 documents, i64 
                     std::to_string(longest) + " each");
 }
 
+void check_keys(const std::int32_t* starts, const std::int32_t* lengths, const std::int32_t* q_offsets, i64 documents,
+                i64 rows, i64 longest) {
+  for (i64 j = 0; j < documents; j++) {
+    i64 start = starts[j], length = lengths[j], queries = q_offsets[j + 1] - q_offsets[j];
+    if (start < 0 || length < 0 || start + length > rows || length > longest)
+      throw OpError("the keys of document " + std::to_string(j) + " are " + std::to_string(length) + " from row " +
+                    std::to_string(start) + " on, of " + std::to_string(rows) + " rows, at most " +
+                    std::to_string(longest) + " each");
+    if (length < queries)
+      throw OpError("document " + std::to_string(j) + " has " + std::to_string(queries) + " queries, but " +
+                    std::to_string(length) + " keys");
+  }
+}
+
 }  // namespace
 
-void attention_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_offsets,
-                       i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens,
-                       i64 max_q, i64 max_k, f64 pairs, f64 scale) {
+void attention_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_starts,
+                       In k_lengths, i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride,
+                       i64 tokens, i64 max_q, i64 max_k, f64 pairs, f64 scale) {
   Sizes z{heads, kv_heads, head_dim, round_up(head_dim, kLanes)};
-  const auto *qo = q_offsets.as<std::int32_t>(), *ko = k_offsets.as<std::int32_t>();
+  const auto *qo = q_offsets.as<std::int32_t>(), *starts = k_starts.as<std::int32_t>(),
+             *lengths = k_lengths.as<std::int32_t>();
   i64 key_rows = (std::min(k.numel, v.numel) - kv_heads * head_dim) / kv_stride + 1;
   check_offsets("q_offsets", qo, documents, tokens, max_q);
   check_covered("q_offsets", qo, documents, tokens);
-  check_offsets("k_offsets", ko, documents, key_rows, max_k);
-  for (i64 j = 0; j < documents; j++)
-    if (ko[j + 1] - ko[j] < qo[j + 1] - qo[j]) throw OpError("a document has more queries than keys");
+  check_keys(starts, lengths, qo, documents, key_rows, max_k);
   i64 each = attention_forward_floats(max_k, head_dim);
   with_float_type(q.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
@@ -200,8 +213,8 @@ void attention_forward(const Context& context, Out out, Out lse, In q, In k, In 
     for (i64 task = 0; task < documents * kv_heads; task++) {
       i64 j = task / kv_heads;
       forward_task(out.as<T>() + qo[j] * heads * head_dim, lse ? lse.as<float>() + qo[j] : nullptr, tokens,
-                   q.as<T>() + qo[j] * q_stride, k.as<T>() + ko[j] * kv_stride, v.as<T>() + ko[j] * kv_stride, q_stride,
-                   kv_stride, qo[j + 1] - qo[j], ko[j + 1] - ko[j], task % kv_heads, z, float(scale),
+                   q.as<T>() + qo[j] * q_stride, k.as<T>() + starts[j] * kv_stride, v.as<T>() + starts[j] * kv_stride,
+                   q_stride, kv_stride, qo[j + 1] - qo[j], lengths[j], task % kv_heads, z, float(scale),
                    static_cast<float*>(context.workspace) + omp_get_thread_num() * each);
     }
   });

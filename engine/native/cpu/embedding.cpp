@@ -23,6 +23,15 @@ void gather_rows(const Context&, Out y, In table, In ids, i64 rows, i64 dim, i64
   for (i64 i = 0; i < rows; i++) std::memcpy(y.as<char>() + i * bytes, table.as<char>() + id[i] * bytes, size_t(bytes));
 }
 
+void scatter_rows(const Context&, Out table, In x, In ids, i64 rows, i64 dim, i64 x_stride, i64 table_rows) {
+  check_ids(ids, rows, table_rows);
+  const auto* id = ids.as<std::int32_t>();
+  i64 bytes = dim * size_of(x.dtype), stride = x_stride * size_of(x.dtype);
+#pragma omp parallel for schedule(static) if (rows * dim >= kParallelFrom)
+  for (i64 i = 0; i < rows; i++)
+    std::memcpy(table.as<char>() + id[i] * bytes, x.as<char>() + i * stride, size_t(bytes));
+}
+
 // Threads share out columns, not rows: an id that occurs twice is then added up by one thread, in the order of i,
 // whatever the thread count.
 void scatter_add_rows(const Context&, Out table, In dy, In ids, i64 rows, i64 dim, i64 table_rows) {

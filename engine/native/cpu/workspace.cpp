@@ -25,7 +25,7 @@ WorkspaceTable table() {
   };
   // Each thread's part of dw.
   t.rmsnorm_backward = [](Out, Out, In, In, In, In, In, i64, i64 dim) { return per_thread(kFloat * Checked(dim)); };
-  t.attention_forward = [](Out, Out, In, In, In, In, In, i64, i64, i64, i64 head_dim, i64, i64, i64, i64, i64 max_k,
+  t.attention_forward = [](Out, Out, In, In, In, In, In, In, i64, i64, i64, i64 head_dim, i64, i64, i64, i64, i64 max_k,
                            f64, f64) {
     Checked floats = attention_forward_floats<Checked>(max_k, head_dim);
     return per_thread(kFloat * floats);

@@ -41,6 +41,6 @@ function withDocuments<T>(lengths: number[], tokens: number, body: (documents: e
   try {
     return body(documents);
   } finally {
-    documents.offsets.dispose();
+    explicit.disposeDocuments(documents);
   }
 }

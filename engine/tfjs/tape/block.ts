@@ -14,7 +14,7 @@ import type { LlamaConfig } from '../../model/config.js';
 import { LinearLayer } from '../../model/linear_layer.js';
 import type { Weight } from '../../model/parameters.js';
 import { disposeAngles, RopeTables } from '../../model/rope_tables.js';
-import { documentsOf } from '../../ops/attention.js';
+import { disposeDocuments, documentsOf } from '../../ops/attention.js';
 import { axpby, fill } from '../../ops/elementwise.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
 import { onceDifferentiable } from './tape_op.js';
@@ -146,6 +146,6 @@ function withPositions<T>(
   } finally {
     disposeAngles(angles);
     tables.dispose();
-    documents.offsets.dispose();
+    disposeDocuments(documents);
   }
 }

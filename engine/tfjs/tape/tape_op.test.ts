@@ -160,10 +160,9 @@ const cases: TapeCase[] = [
     shapes: [[TOKENS, 8 * 6]],
     tape: (qkv) => attention(qkv, LENGTHS, HEADS),
     explicit: (made, [qkv], dy) => {
-      const offsets = int32([0, 5, 6, 9]);
-      const documents = { offsets, count: 3, longest: 5, pairs: 15 + 1 + 6 };
+      const documents = explicitAttention.documentsOf(LENGTHS, defaultDevice());
       const { out, lse } = explicitAttention.attention(qkv, documents, HEADS);
-      made(offsets, lse);
+      made(documents.offsets, documents.keys.starts, documents.keys.lengths, lse);
       return [out, explicitAttention.attentionBackward(dy, { out, lse, qkv }, documents, HEADS)];
     },
   },
