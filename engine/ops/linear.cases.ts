@@ -4,6 +4,7 @@ import {
   empty,
   expectClose,
   expectGradient,
+  expectSameBytes,
   FLOATS,
   type FloatType,
   itRefuses,
@@ -13,6 +14,7 @@ import {
   ROUNDING,
   tensor,
   valuesOf,
+  withThreads,
 } from '../../tests/op_cases.js';
 import { addon } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
@@ -52,6 +54,7 @@ export const cases: OpCases = (device) => {
     [64, 64, 64],
     [65, 130, 63],
     [130, 17, 257],
+    [16, 130, 600],
     [146, 3080, 260],
   ];
   it.each(sizes)('gemm [%i, %i] over %i, each transpose, type, and added to C', (m, n, k) => {
@@ -78,6 +81,25 @@ export const cases: OpCases = (device) => {
             expectClose(valuesOf(c), accumulate ? added : expected, tolerance, `${type.ab}→${type.c}`);
           }
         }
+      }
+  });
+
+  it.each(TYPES)('a row of the built-in GEMM does not depend on how many there are: $ab→$c', (type) => {
+    // oneDNN cuts its work up by the number of rows.
+    const { onednn, bf16Gemm } = addon.info();
+    if (type.ab === 'float32' ? onednn : bf16Gemm !== 'float32') return;
+    const [n, k] = [133, 530];
+    const random = new Random(11);
+    const x = normal(device, type.ab, random, [150, k]);
+    const w = normal(device, type.ab, random, [n, k]);
+    const all = linear(x, w, empty(device, type.c, [150, n]));
+    // Rows that take panels of w one by one, as many as may, and one more.
+    for (const m of [2, 5, 16, 72, 73])
+      for (const threads of [1, 3]) {
+        const [first, expected] = [x.view([m, k]), all.view([m, n])];
+        const few = withThreads(threads, () => linear(first, w, empty(device, type.c, [m, n])));
+        expectSameBytes(few, expected, `${m} rows`);
+        for (const t of [first, expected]) t.dispose();
       }
   });
 

@@ -16,7 +16,8 @@ void clip_scale(const Context&, Out update, In squares, In losses, i64 n, f64 ma
 
 void adamw(const Context&, Out p, Out m, Out v, Out p16, In g, In update, i64 n, f64 beta1, f64 beta2, f64 eps,
            f64 weight_decay) {
-  f64 step = update.as<f64>()[0], lr = update.as<f64>()[1], norm = update.as<f64>()[2], grad_scale = update.as<f64>()[3];
+  f64 step = update.as<f64>()[0], lr = update.as<f64>()[1], norm = update.as<f64>()[2],
+      grad_scale = update.as<f64>()[3];
   if (!std::isfinite(norm) || !std::isfinite(grad_scale)) return;
   float b1 = float(beta1), b2 = float(beta2), c1 = float(1 - beta1), c2 = float(1 - beta2);
   float keep = float(1 - lr * weight_decay), scale = float(grad_scale);

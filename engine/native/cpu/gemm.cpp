@@ -42,10 +42,20 @@ template <class T>
 void pack_b_panel(float* to, const T* b, const Shape& s, i64 j0, i64 columns, i64 p0, i64 depth) {
   if (columns < kTileColumns) std::memset(to, 0, size_t(kTileColumns * depth) * sizeof(float));
   if (s.trans_b) {
-    for (i64 j = 0; j < columns; j++) {
-      const T* from = b + (j0 + j) * s.k + p0;
-      for (i64 p = 0; p < depth; p++) to[p * kTileColumns + j] = load(from + p);
-    }
+    const T* from = b + j0 * s.k + p0;
+    i64 stride = s.k, whole_columns = columns / kLanes * kLanes, whole_depth = depth / kLanes * kLanes;
+    for (i64 j = 0; j < whole_columns; j += kLanes)
+      for (i64 p = 0; p < whole_depth; p += kLanes) {
+        vfloat block[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; i++) block[i] = load_vector(from + (j + i) * stride + p);
+        transpose(block);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; i++) store_vector(to + (p + i) * kTileColumns + j, block[i]);
+      }
+    for (i64 j = 0; j < columns; j++)
+      for (i64 p = j < whole_columns ? whole_depth : 0; p < depth; p++)
+        to[p * kTileColumns + j] = load(from + j * stride + p);
   } else {
     for (i64 p = 0; p < depth; p++) {
       const T* from = b + (p0 + p) * s.n + j0;
@@ -57,9 +67,64 @@ void pack_b_panel(float* to, const T* b, const Shape& s, i64 j0, i64 columns, i6
 
 static_assert(kGemmRows % kTileRows == 0 && kTileRows * kTileColumns <= 16 * 32);
 
+// rows × width of C, from column j0 on, (+)= packed rows of A times a packed panel of B. edge: room for a tile.
+template <class C>
+void multiply_panel(C* c, i64 ldc, const float* packed_a, const float* panel, i64 rows, i64 width, i64 depth, bool add,
+                    float* edge) {
+  for (i64 i = 0; i < rows; i += kTileRows) {
+    const float* ap = packed_a + i * depth;
+    i64 height = std::min<i64>(kTileRows, rows - i);
+    C* at = c + i * ldc;
+    if constexpr (std::is_same_v<C, float>) {
+      if (width == kTileColumns && height == kTileRows) {
+        tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, panel, kTileColumns, at, ldc, add);
+        continue;
+      }
+    }
+    tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, panel, kTileColumns, edge, kTileColumns, false);
+    for (i64 y = 0; y < height; y++)
+      for (i64 x = 0; x < width; x++) {
+        float value = edge[y * kTileColumns + x];
+        store(at + y * ldc + x, add ? load(at + y * ldc + x) + value : value);
+      }
+  }
+}
+
+// All of A, packed, fits into the room for a block of B, and a panel of B into that for a block of A.
+bool few_rows(const Shape& s) {
+  return s.m <= kGemmRows / 2 && round_up(s.m, kTileRows) * s.k <= kGemmDepth * kGemmColumns;
+}
+static_assert(kTileColumns <= kGemmRows);
+
+// Threads share out the panels of B: one thread packs a panel and multiplies it while it is in the nearest cache, and
+// reads B in the order of its memory. The sums are those of built_in(), bit for bit.
+template <class T, class C>
+void few_rows_built_in(C* c, const T* a, const T* b, const Shape& s, int threads, float* workspace) {
+  i64 padded_rows = round_up(s.m, kTileRows);
+#pragma omp parallel num_threads(threads)
+  {
+    float* panel = workspace + kGemmDepth * (kGemmColumns + kTileColumns) + omp_get_thread_num() * gemm_thread_floats();
+    float* edge = panel + kGemmRows * kGemmDepth;
+#pragma omp for schedule(static)
+    for (i64 p0 = 0; p0 < s.k; p0 += kGemmDepth)
+      pack_a(workspace + p0 * padded_rows, a, s, 0, s.m, p0, std::min(kGemmDepth, s.k - p0));
+#pragma omp for schedule(static)
+    for (i64 j0 = 0; j0 < s.n; j0 += kTileColumns) {
+      i64 width = std::min<i64>(kTileColumns, s.n - j0);
+      for (i64 p0 = 0; p0 < s.k; p0 += kGemmDepth) {
+        i64 depth = std::min(kGemmDepth, s.k - p0);
+        pack_b_panel(panel, b, s, j0, width, p0, depth);
+        multiply_panel(c + j0, s.n, workspace + p0 * padded_rows, panel, s.m, width, depth, s.accumulate || p0 > 0,
+                       edge);
+      }
+    }
+  }
+}
+
 template <class T, class C>
 void built_in(C* c, const T* a, const T* b, const Shape& s, float* workspace) {
   int threads = s.m * s.n * s.k >= 64 * 64 * 64 ? thread_count() : 1;
+  if (few_rows(s) && s.n >= threads * kTileColumns) return few_rows_built_in(c, a, b, s, threads, workspace);
   float* packed_b = workspace;
   float* packed_a_all = workspace + kGemmDepth * (kGemmColumns + kTileColumns);
 #pragma omp parallel num_threads(threads)
@@ -82,27 +147,9 @@ void built_in(C* c, const T* a, const T* b, const Shape& s, float* workspace) {
         for (i64 t = 0; t < blocks; t++) {
           i64 i0 = t * block, rows = std::min(block, s.m - i0);
           pack_a(packed_a, a, s, i0, rows, p0, depth);
-          for (i64 q = 0; q < panels; q++) {
-            const float* bp = packed_b + q * kTileColumns * depth;
-            i64 width = std::min<i64>(kTileColumns, columns - q * kTileColumns);
-            for (i64 i = 0; i < rows; i += kTileRows) {
-              const float* ap = packed_a + i * depth;
-              i64 height = std::min<i64>(kTileRows, rows - i);
-              C* at = c + (i0 + i) * s.n + j0 + q * kTileColumns;
-              if constexpr (std::is_same_v<C, float>) {
-                if (width == kTileColumns && height == kTileRows) {
-                  tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, bp, kTileColumns, at, s.n, add);
-                  continue;
-                }
-              }
-              tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, bp, kTileColumns, edge, kTileColumns, false);
-              for (i64 y = 0; y < height; y++)
-                for (i64 x = 0; x < width; x++) {
-                  float value = edge[y * kTileColumns + x];
-                  store(at + y * s.n + x, add ? load(at + y * s.n + x) + value : value);
-                }
-            }
-          }
+          for (i64 q = 0; q < panels; q++)
+            multiply_panel(c + i0 * s.n + j0 + q * kTileColumns, s.n, packed_a, packed_b + q * kTileColumns * depth,
+                           rows, std::min<i64>(kTileColumns, columns - q * kTileColumns), depth, add, edge);
         }
       }
     }

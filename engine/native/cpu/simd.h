@@ -28,6 +28,33 @@ typedef float vfloat __attribute__((vector_size(kLanes * 4), aligned(4), may_ali
 inline vfloat load_vector(const float* p) { return *reinterpret_cast<const vfloat*>(p); }
 inline void store_vector(float* p, vfloat v) { *reinterpret_cast<vfloat*>(p) = v; }
 
+typedef std::uint32_t vbits __attribute__((vector_size(kLanes * 4)));
+typedef std::uint16_t vhalf __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+
+inline vfloat load_vector(const bf16* p) {
+  vbits wide = __builtin_convertvector(*reinterpret_cast<const vhalf*>(p), vbits) << 16;
+  return reinterpret_cast<vfloat&>(wide);
+}
+
+// rows[i][j] ↔ rows[j][i]: swaps blocks of Size × Size beside the diagonal, then those within them.
+template <int Size = kLanes / 2>
+inline __attribute__((always_inline)) void transpose(vfloat (&rows)[kLanes]) {
+  vbits low, high;
+  for (int j = 0; j < kLanes; j++) {
+    bool left = (j & Size) == 0;
+    low[j] = left ? j : kLanes + j - Size;
+    high[j] = left ? j + Size : kLanes + j;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i++)
+    if ((i & Size) == 0) {
+      vfloat a = rows[i], b = rows[i + Size];
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i + Size] = __builtin_shuffle(a, b, high);
+    }
+  if constexpr (Size > 1) transpose<Size / 2>(rows);
+}
+
 inline i64 round_up(i64 n, i64 to) { return (n + to - 1) / to * to; }
 
 inline float bits_to_float(std::uint32_t bits) {
