@@ -34,8 +34,12 @@ export {
   type RopeConfig,
   readLlamaConfig,
 } from './model/config.js';
+export type { LayoutEntry, ParameterGroup, ParameterSpec } from './model/layout.js';
 export { LlamaForCausalLM } from './model/llama.js';
+export { type LoraOptions, loraSpecs } from './model/lora.js';
 export { Gradients, Parameters, type Precision } from './model/parameters.js';
+export { ScoreHead } from './model/score_head.js';
+export { causalLmSpecs, SCORE, scoreSpecs, type Trainable } from './model/specs.js';
 export type { Heads } from './ops/attention.js';
 export { AdamW, type AdamWOptions, type UpdateOptions } from './optim/adamw.js';
 export { learningRateAt, type Schedule } from './optim/schedule.js';
