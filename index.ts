@@ -1,6 +1,7 @@
 /**
  * tstrain as a library: what its commands do (recipes/), TF.js tensors in and out (importing this registers the backend
- * `native`), and the explicit engine underneath. docs/library.md shows how.
+ * `native`), and the explicit engine underneath. docs/library.md shows how. The native addon is loaded by the first call
+ * that needs it.
  */
 
 export { IGNORE_INDEX, type MicroBatch, type TrainingBatch } from './batch.js';

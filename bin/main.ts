@@ -10,10 +10,7 @@ interface TrainOptions {
   set: string[];
 }
 
-/**
- * Each subcommand is imported only when it is named: `doctor` and `--help` must work where the native addon is
- * missing, and start at once.
- */
+/** Each subcommand is imported only when it is named, so that `doctor` and `--help` start at once. */
 const commands: Record<string, { summary: string; load: () => Promise<Command> }> = {
   plan: {
     summary: 'memory by part, FLOPs, tokens and steps of a run, before it starts',

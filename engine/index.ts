@@ -4,10 +4,6 @@
  */
 
 import { addon } from './device/addon.js';
-import { defaultThreads } from './machine/threads.js';
-
-// Commands choose for themselves; whoever imports the library has the default until setThreads() is called.
-addon.setThreads(defaultThreads());
 
 /**
  * Threads that the backend computes with; at first `TSTRAIN_NUM_THREADS`, else the physical cores this process may use.

@@ -100,8 +100,9 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
   const outputDir = config.output_dir;
   if (resume && !existsSync(outputDir))
     throw new UserError(`output_dir ${outputDir}: no such directory; there is nothing to resume`);
-  const unlock = await lockOutputDirectory(outputDir);
+  // The first that needs the addon: where it does not load, nothing has been touched.
   const threadsBefore = addon.info().threads;
+  const unlock = await lockOutputDirectory(outputDir);
   try {
     if (!resume && replace)
       for (const { path } of ownCheckpoints(outputDir)) await rm(path, { recursive: true });

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { addon, defaultDevice } from '../../engine/device/addon.js';
-import { type Diagnosis, describe as describeMachine, doctorCommand, findLibraries } from './doctor.js';
+import { type Diagnosis, describe as describeMachine, findLibraries } from './doctor.js';
 
 const GiB = 2 ** 30;
 const machine: Diagnosis = {
@@ -84,6 +84,8 @@ describe('the lines of tstrain doctor', () => {
 describe('tstrain doctor', () => {
   async function doctor(...argv: string[]): Promise<string[]> {
     const printed: string[] = [];
+    // Anew where a test has reset the modules: an addon that is loaded stays loaded.
+    const { doctorCommand } = await import('./doctor.js');
     await doctorCommand((text) => printed.push(text)).parseAsync(argv, { from: 'user' });
     return printed;
   }

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
+import { addon } from '../../engine/device/addon.js';
 import { availableMemory, type Memory } from '../../engine/machine/memory.js';
 import { type Processor, processor } from '../../engine/machine/processor.js';
 import { availableCores, type Cores, defaultThreads } from '../../engine/machine/threads.js';
@@ -31,22 +32,22 @@ export function doctorCommand(print: (text: string) => void = console.log): Comm
   return new Command('doctor')
     .description('what this machine has, what will be used and why, what is missing')
     .option('--json', 'one JSON object on standard output')
-    .action(async ({ json }: { json?: boolean }) => {
-      const diagnosis = await examine();
+    .action(({ json }: { json?: boolean }) => {
+      const diagnosis = examine();
       print(json ? JSON.stringify(diagnosis) : describe(diagnosis).join('\n'));
       if (diagnosis.device === null) process.exitCode = 1;
     });
 }
 
-export async function examine(): Promise<Diagnosis> {
+export function examine(): Diagnosis {
   const directory = process.cwd();
-  const { addon, devices } = await nativeAddon();
+  const native = nativeAddon();
   return {
     tstrain: version,
     node: process.versions.node,
     platform: `${process.platform} ${process.arch}`,
     processor: { ...processor(), cores: availableCores() },
-    addon,
+    addon: native.addon,
     threads: {
       count: defaultThreads(),
       from: process.env.TSTRAIN_NUM_THREADS ? 'TSTRAIN_NUM_THREADS' : 'physical cores',
@@ -54,8 +55,8 @@ export async function examine(): Promise<Diagnosis> {
     memory: availableMemory(),
     disk: { directory, free: freeDisk(directory) },
     cuda: { device: null, libraries: gpuLibraries() },
-    devices,
-    device: devices[0] ?? null,
+    devices: native.devices,
+    device: native.devices[0] ?? null,
   };
 }
 
@@ -89,9 +90,10 @@ export function describe(d: Diagnosis): string[] {
   return lines;
 }
 
-async function nativeAddon(): Promise<Pick<Diagnosis, 'addon' | 'devices'>> {
+function nativeAddon(): Pick<Diagnosis, 'addon' | 'devices'> {
   try {
-    const { addon } = await import('../../engine/device/addon.js');
+    // Whether OpenMP would grant the default threads is another question than whether the addon loads.
+    addon.setThreads(1);
     const { instructionSet, bf16Gemm, onednn } = addon.info();
     return {
       addon: { instruction_set: instructionSet, bf16_gemm: bf16Gemm, onednn: onednn || null },

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../errors.js';
+import { defaultThreads } from '../machine/threads.js';
 import { namedOps, type OpTable } from './named_ops.js';
 import type { DType, Ops } from './ops.js';
 
@@ -101,7 +102,7 @@ function load(): Addon {
   // several times slower as soon as another process wants a core.
   process.env.GOMP_SPINCOUNT ??= '30000';
   const native = createRequire(import.meta.url)(file) as Omit<Addon, 'ops'> & OpTable;
-  const addon: Addon = {
+  return {
     ...native,
     ops: namedOps(native),
     setThreads(threads) {
@@ -112,7 +113,59 @@ function load(): Addon {
       }
     },
   };
-  return addon;
 }
 
-export const addon: Addon = load();
+let loaded: Addon | undefined;
+
+/**
+ * Loads the addon if nothing has needed it so far, and gives it the default threads, if nobody has set others.
+ * @throws UserError when it is missing, or the threads are not granted
+ */
+export function loadAddon(): Addon {
+  if (loaded === undefined) setThreads(defaultThreads());
+  return loaded!;
+}
+
+function setThreads(threads: number): void {
+  const addon = loaded ?? load();
+  addon.setThreads(threads);
+  loaded = addon;
+}
+
+/** The addon, loaded by whatever first needs it: importing this file does nothing. */
+export const addon: Addon = {
+  setThreads,
+  get devices() {
+    return loadAddon().devices;
+  },
+  get alloc() {
+    return loadAddon().alloc;
+  },
+  get view() {
+    return loadAddon().view;
+  },
+  get release() {
+    return loadAddon().release;
+  },
+  get isLive() {
+    return loadAddon().isLive;
+  },
+  get copy() {
+    return loadAddon().copy;
+  },
+  get stats() {
+    return loadAddon().stats;
+  },
+  get resetStats() {
+    return loadAddon().resetStats;
+  },
+  get info() {
+    return loadAddon().info;
+  },
+  get dtypes() {
+    return loadAddon().dtypes;
+  },
+  get ops() {
+    return loadAddon().ops;
+  },
+};

@@ -9,6 +9,7 @@ import {
 } from '@tensorflow/tfjs-core';
 // The gradients of TF.js's ops, and the ops as methods of tensors: in Node, @tensorflow/tfjs-core comes without them.
 import '#tfjs-gradients';
+import { loadAddon } from '../device/addon.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { fallback, type KernelArguments } from './fallback.js';
 import { nativeKernels } from './kernels/index.js';
@@ -24,7 +25,12 @@ export { fallbackCounts } from './fallback.js';
 export { BACKEND, NativeBackend, type NumericType } from './native_backend.js';
 
 function register(): void {
-  if (!registerBackend(BACKEND, () => new NativeBackend(), PRIORITY)) return;
+  const factory = () => {
+    // Where the addon does not load, TF.js is to know before the first tensor: it warns and takes another backend.
+    loadAddon();
+    return new NativeBackend();
+  };
+  if (!registerBackend(BACKEND, factory, PRIORITY)) return;
   for (const { kernelName } of getKernelsForBackend('cpu')) {
     const native = nativeKernels[kernelName];
     const kernelFunc = (args: KernelArguments) => native?.(args) ?? fallback(kernelName, args);
@@ -36,6 +42,8 @@ register();
 
 /** The one instance that TF.js uses; made when it is first asked for, whichever backend is active. */
 export function nativeBackend(): NativeBackend {
+  // Whoever asks for this backend gets the reason why there is none; TF.js only prints it.
+  loadAddon();
   return engine().findBackend(BACKEND) as NativeBackend;
 }
 
