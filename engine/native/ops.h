@@ -4,10 +4,11 @@
 //
 // The parameters are what JavaScript passes by name: In and Out tensors, sizes (i64), scalars (f64), flags (bool), four
 // sizes or strides (Four), and one of several words (an enum of TSTRAIN_CHOICES). A tensor said to be OPTIONAL may be
-// left out. The contract is checked before the op runs, on every device: NEED a size and a type of each tensor, REQUIRE what else must hold of sizes and types (kernels refuse only
-// what stands in a tensor: ids, offsets), then cost(): the FLOPs (multiply and add count two, as in the literature;
+// left out. The contract is checked before the op runs, on every device: NEED a size and a type of each tensor, REQUIRE
+// what else must hold of sizes and types, then cost(): the FLOPs (multiply and add count two, as in the literature;
 // elementwise work counts nothing). Sizes in a contract are checked integers (checked.h): none wraps around. No
-// message names the op: the binding puts its name in front.
+// message names the op: the binding puts its name in front. What stands in a tensor (ids, offsets, places in a table)
+// nobody checks here: a device would have to be waited for. Whoever uploads such values has checked them.
 //
 // To add an op: one entry here, one file in cpu/ (and later cuda/), one engine/ops/x.ts, one engine/ops/x.cases.ts;
 // a line in the WorkspaceTable of each device that needs workspace for it. The N-API binding, its types in TypeScript
@@ -106,7 +107,7 @@
      NEED(dgate_up, 2 * rows * dim, floats), OPTIONAL(y, rows * dim, floats), NEED(dy, rows * dim, floats),        \
      NEED(gate_up, 2 * rows * dim, floats), SAME_TYPE(dy, gate_up), SAME_TYPE(dgate_up, gate_up),                  \
      SAME_TYPE_IF(dy, y), cost(0))                                                                                 \
-  /* y[i] = table[ids[i]]: the embedding, and the choice of labelled rows. Ids must lie in 0…table_rows−1. */      \
+  /* y[i] = table[ids[i]]: the embedding, and the choice of labelled rows. */                                      \
   OP(gather_rows, (Out y, In table, In ids, i64 rows, i64 dim, i64 table_rows),                                    \
      NEED(y, rows * dim, numbers), NEED(table, table_rows * dim, numbers), NEED(ids, rows, i32s),                  \
      SAME_TYPE(y, table), cost(0))                                                                                 \

@@ -111,35 +111,6 @@ export const cases: OpCases = (device) => {
     });
   });
 
-  for (const [id, what] of [
-    [5, 'an id beyond the table'],
-    [-1, 'a negative id'],
-  ] as const) {
-    const message = `ids[1] is ${id}, the table has rows 0…4`;
-    itRefuses(
-      `${what} (gather)`,
-      device,
-      `gather_rows: ${message}`,
-      (d) => gatherRows(empty(d, 'float32', [5, 3]), tensor(d, 'int32', [0, id])),
-      { byValue: true },
-    );
-    itRefuses(
-      `${what} (store)`,
-      device,
-      `scatter_rows: ${message}`,
-      (d) =>
-        scatterRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2, 3]), tensor(d, 'int32', [0, id])),
-      { byValue: true },
-    );
-    itRefuses(
-      `${what} (scatter)`,
-      device,
-      `scatter_add_rows: ${message}`,
-      (d) =>
-        scatterAddRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2, 3]), tensor(d, 'int32', [0, id])),
-      { byValue: true },
-    );
-  }
   itRefuses('ids of another type', device, 'gather_rows: ids is float32, which it may not be', (d) => {
     gatherRows(empty(d, 'float32', [5, 3]), empty(d, 'float32', [2]));
   });

@@ -116,17 +116,6 @@ export const cases: OpCases = (device) => {
       stride,
       inverse: false,
     });
-  itRefuses(
-    'a row of the table that is not there',
-    device,
-    'rope: index[1] is 2, the table has 2 rows',
-    (d) => call(d, 2, 8, 8),
-    { byValue: true },
-  );
-  itRefuses('a negative row', device, 'rope: index[1] is -1', (d) => call(d, -1, 8, 8), { byValue: true });
-  itRefuses('a table of sines that is shorter', device, 'the table has 1 rows', (d) => call(d, 1, 8, 8, 1), {
-    byValue: true,
-  });
   itRefuses('an odd head_dim', device, 'rope: head_dim is 5, it must be even', (d) => call(d, 0, 5, 8));
   itRefuses(
     'rows that cannot hold the heads',

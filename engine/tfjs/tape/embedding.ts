@@ -4,13 +4,14 @@ import { NativeTensor } from '../../device/native_tensor.js';
 import { fill } from '../../ops/elementwise.js';
 import { gatherRows, scatterAddRows } from '../../ops/embedding.js';
 import { nativeOf } from '../index.js';
-import { asRows, tapeOp } from './tape_op.js';
+import { asRows, checkRange, tapeOp } from './tape_op.js';
 
 const run = tapeOp<'table' | 'ids', { tableShape: number[] }>({
   name: 'Embedding',
-  forward: ({ table, ids }) => [
-    gatherRows(nativeOf(table), nativeOf(ids)).reshaped([...ids.shape, table.shape[1]]),
-  ],
+  forward: ({ table, ids }) => {
+    checkRange('embedding', 'ids', ids, table.shape[0]);
+    return [gatherRows(nativeOf(table), nativeOf(ids)).reshaped([...ids.shape, table.shape[1]])];
+  },
   saved: { inputs: ['ids'] },
   backward: ([dy], [ids], { tableShape }) => ({
     table: () => {

@@ -6,11 +6,14 @@ import { fill } from '../../ops/elementwise.js';
 import * as explicit from '../../ops/linear_cross_entropy.js';
 import { nativeOf } from '../index.js';
 import { embedding } from './embedding.js';
-import { tapeOp } from './tape_op.js';
+import { checkRange, tapeOp } from './tape_op.js';
 
 const run = tapeOp<'h' | 'w' | 'targets', Record<never, never>>({
   name: 'LinearCrossEntropy',
-  forward: ({ h, w, targets }) => [explicit.linearCrossEntropy(nativeOf(h), nativeOf(w), nativeOf(targets))],
+  forward: ({ h, w, targets }) => {
+    checkRange('linearCrossEntropy', 'targets', targets, w.shape[0]);
+    return [explicit.linearCrossEntropy(nativeOf(h), nativeOf(w), nativeOf(targets))];
+  },
   saved: { inputs: ['h', 'w', 'targets'] },
   backward: ([dloss], [h, w, targets]) => {
     const dw = NativeTensor.inArena(defaultDevice(), 'float32', w.shape);

@@ -3,13 +3,16 @@ import type { NativeTensor } from '../../device/native_tensor.js';
 import { cast } from '../../ops/elementwise.js';
 import { ropeInPlace } from '../../ops/rope.js';
 import { nativeOf } from '../index.js';
-import { asRows, tapeOp } from './tape_op.js';
+import { asRows, checkRange, tapeOp } from './tape_op.js';
 
 type Angles = { cos: TensorInfo; sin: TensorInfo; index: TensorInfo };
 
 const run = tapeOp<'x' | 'cos' | 'sin' | 'index', { heads: number }>({
   name: 'Rope',
-  forward: ({ x, ...angles }, { heads }) => [turned(x, angles, heads, false)],
+  forward: ({ x, ...angles }, { heads }) => {
+    checkRange('rope', 'index', angles.index, angles.cos.shape[0]);
+    return [turned(x, angles, heads, false)];
+  },
   saved: { inputs: ['cos', 'sin', 'index'] },
   backward: ([dy], [cos, sin, index], { heads }) => ({
     x: () => turned(dy, { cos, sin, index }, heads, true),

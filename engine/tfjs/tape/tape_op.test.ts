@@ -372,6 +372,14 @@ it('says what does not fit, and leaves nothing behind', () => {
     ],
     ['have different shapes', () => residualAdd<tf.Tensor>(tf.ones([2, 3]), tf.ones([3, 2]))],
     ['the table has the shape [2,3,4]', () => embedding(tf.ones([2, 3, 4]), tf.zeros([1], 'int32'))],
+    [
+      'embedding: ids[1] is 2, expected 0…1',
+      () => embedding(tf.ones([2, 3]), tf.tensor1d([0, 2], 'int32')),
+    ],
+    [
+      'linearCrossEntropy: targets[1] is -1, expected 0…3',
+      () => linearCrossEntropy(tf.ones([2, 3]), tf.ones([4, 3]), tf.tensor1d([0, -1], 'int32')),
+    ],
     ['are not a gate and an up', () => swiglu(tf.ones([2, 5]))],
     [
       'rope: cos [4,2] and sin [4,1] must be',
@@ -383,7 +391,7 @@ it('says what does not fit, and leaves nothing behind', () => {
         ),
     ],
     [
-      'rope: index[2] is 4, the table has 4 rows',
+      'rope: index[2] is 4, expected 0…3',
       () =>
         rope(
           tf.ones([3, 8]),

@@ -84,6 +84,17 @@ export function onceDifferentiable(op: string, gradient: Tensor, of: readonly Te
   return engine().runKernel(GRADIENT, inputs, { op }) as Tensor;
 }
 
+/**
+ * Reads int32 values and refuses those outside 0 … below − 1: kernels on a device cannot.
+ * @throws Error naming op, tensor and place
+ */
+export function checkRange(op: string, name: string, tensor: TensorInfo, below: number): void {
+  const values = nativeBackend().readSync(tensor.dataId) as Int32Array;
+  const place = values.findIndex((value) => !(value >= 0 && value < below));
+  if (place >= 0)
+    throw new Error(`${op}: ${name}[${place}] is ${values[place]}, expected 0…${below - 1}`);
+}
+
 /** The shape [rows, dim] of a tensor […, dim]. */
 export function asRows(tensor: TensorInfo): [number, number] {
   const dim = tensor.shape.at(-1) ?? 1;
