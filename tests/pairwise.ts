@@ -41,7 +41,7 @@ export function pairwise(model: RewardModel): Objective {
   const { trunk, head, ropeTables, parameters } = model;
   const pass = (batch: TrainingBatch, weight: number, gradients: Gradients, sums: NativeTensor) => {
     const { device } = parameters;
-    const onDevice = toDevice(batch, device, ropeTables);
+    const onDevice = toDevice(batch, parameters, ropeTables);
     const texts = batch.documentOffsets.length - 1;
     const lastRows = NativeTensor.from(
       device,
@@ -81,7 +81,7 @@ export function scoresOf(
   { trunk, head, ropeTables, parameters }: RewardModel,
   batch: TrainingBatch,
 ): Float32Array {
-  const onDevice = toDevice(batch, parameters.device, ropeTables);
+  const onDevice = toDevice(batch, parameters, ropeTables);
   const lastRows = NativeTensor.from(
     parameters.device,
     batch.documentOffsets.slice(1).map((end) => end - 1),

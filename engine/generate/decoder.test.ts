@@ -267,15 +267,15 @@ describe('dynamic RoPE', () => {
 
     // The same model with static tables, of the θ that transformers has at each length.
     const tables: RopeTables[] = [];
-    const angles: RopeTables['angles'] = (lengths, from = [0]) => {
+    const rowsOf: RopeTables['rowsOf'] = (lengths, from = [0]) => {
       const length = Math.max(from[0] + lengths[0], most);
       const stretched = theta * ((factor * length) / most - (factor - 1)) ** (headDim / (headDim - 2));
       const rope: LlamaConfig['rope'] = { type: 'default', theta: stretched };
       tables.push(new RopeTables({ ...config, rope }, defaultDevice()));
-      return tables.at(-1)!.angles(lengths, from);
+      return tables.at(-1)!.rowsOf(lengths, from);
     };
     const { parameters, trunk, head } = model;
-    const reference = { parameters, trunk, head, ropeTables: { angles } } as unknown as LlamaForCausalLM;
+    const reference = { parameters, trunk, head, ropeTables: { rowsOf } } as unknown as LlamaForCausalLM;
 
     for (const prompt of [most - 2, most + 10]) {
       const ids = idsOf(prompt + 6, config.vocabSize);

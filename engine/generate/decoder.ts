@@ -3,7 +3,7 @@ import { NativeTensor, release } from '../device/native_tensor.js';
 import { headsOf } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import { disposeAngles } from '../model/rope_tables.js';
-import { cachedAttention, cachedDocumentsOf, type Documents, disposeDocuments } from '../ops/attention.js';
+import { cachedAttention, type Documents, disposeDocuments, documentsFrom, spans } from '../ops/attention.js';
 import { scatterRows } from '../ops/embedding.js';
 import type { RopeAngles } from '../ops/rope.js';
 import { KvCache, type Region } from './kv_cache.js';
@@ -96,24 +96,24 @@ export class Decoder {
     const { device } = this.model.parameters;
     const counts = continuations.map(({ ids }) => ids.length);
     const from = regions.map(({ length }, j) => length - counts[j]);
-    const int32 = (values: number[]) => NativeTensor.from(device, Int32Array.from(values));
-    let end = 0;
-    return {
-      ids: int32(continuations.flatMap(({ ids }) => Array.from(ids))),
-      angles: this.model.ropeTables.angles(counts, from),
-      documents: cachedDocumentsOf(
-        regions.map((keys, j) => ({ tokens: counts[j], keys })),
-        device,
-      ),
-      rows: int32(
+    const host = spans(regions.map((keys, j) => ({ tokens: counts[j], keys })));
+    const { cos, sin, index } = this.model.ropeTables.rowsOf(counts, from);
+    const [offsets] = host.arrays;
+    const [ids, angles, rows, last, ...documents] = NativeTensor.stage(device, [
+      Int32Array.from(continuations.flatMap((c) => Array.from(c.ids))),
+      index,
+      Int32Array.from(
         regions.flatMap(({ start }, j) => Array.from({ length: counts[j] }, (_, t) => start + from[j] + t)),
       ),
-      last: int32(
-        counts.map((count) => {
-          end += count;
-          return end - 1;
-        }),
-      ),
+      offsets.slice(1).map((end) => end - 1),
+      ...host.arrays,
+    ]);
+    return {
+      ids,
+      angles: { cos, sin, index: angles },
+      documents: documentsFrom(host, documents),
+      rows,
+      last,
     };
   }
 }

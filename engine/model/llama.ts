@@ -76,6 +76,6 @@ export class LlamaForCausalLM {
   }
 
   private toDevice(microBatch: MicroBatch): DeviceBatch {
-    return toDevice(microBatch, this.parameters.device, this.ropeTables);
+    return toDevice(microBatch, this.parameters, this.ropeTables);
   }
 }

@@ -86,7 +86,16 @@ export class RopeTables {
    * The angles of documents of these lengths lying end to end; document j starts at position from[j] (tokens decoded
    * earlier), by default at 0. Dispose the result with {@link disposeAngles}.
    */
-  angles(lengths: ArrayLike<number>, from: ArrayLike<number> = new Int32Array(lengths.length)): RopeAngles {
+  angles(lengths: ArrayLike<number>, from?: ArrayLike<number>): RopeAngles {
+    const { index, ...tables } = this.rowsOf(lengths, from);
+    return { ...tables, index: NativeTensor.from(this.device, index) };
+  }
+
+  /** The same with the index on the host, to go up with other arrays. */
+  rowsOf(
+    lengths: ArrayLike<number>,
+    from: ArrayLike<number> = new Int32Array(lengths.length),
+  ): Omit<RopeAngles, 'index'> & { index: Int32Array } {
     const longest = Math.max(0, ...Array.from(lengths, (n, j) => from[j] + n));
     const tokens = Array.from(lengths).reduce((a, b) => a + b, 0);
     const index = new Int32Array(tokens);
@@ -97,15 +106,11 @@ export class RopeTables {
       for (; at < tokens; at++) index[at] = at;
       const rows = (key: 'cos' | 'sin') =>
         this.table(Float32Array.from(parts.flatMap((part) => Array.from(part[key]))));
-      return { cos: rows('cos'), sin: rows('sin'), index: NativeTensor.from(this.device, index) };
+      return { cos: rows('cos'), sin: rows('sin'), index };
     }
     this.grow(longest);
     for (let j = 0; j < lengths.length; j++) for (let p = 0; p < lengths[j]; p++) index[at++] = from[j] + p;
-    return {
-      cos: this.cos!.view(this.cos!.shape),
-      sin: this.sin!.view(this.sin!.shape),
-      index: NativeTensor.from(this.device, index),
-    };
+    return { cos: this.cos!.view(this.cos!.shape), sin: this.sin!.view(this.sin!.shape), index };
   }
 
   dispose(): void {

@@ -21,10 +21,13 @@ import { addon, type DeviceName } from '../device/addon.js';
 import {
   attention,
   attentionBackward,
-  type CachedDocument,
   cachedAttention,
   type Documents,
+  documentsFrom,
   type Heads,
+  type HostDocuments,
+  spans,
+  wholeDocuments,
 } from './attention.js';
 
 /** out = softmax(q·kᵀ·scale + mask)·v of one document; `at` finds element i of head h of row t. */
@@ -83,41 +86,13 @@ function reference(qkv: Float64Array, lengths: number[], z: Heads): { out: Float
   return { out, lse };
 }
 
-function documentsOf(device: DeviceName, lengths: number[]): Documents {
-  const offsets = [0];
-  for (const n of lengths) offsets.push(offsets.at(-1)! + n);
-  const longest = Math.max(...lengths);
-  return {
-    offsets: tensor(device, 'int32', offsets),
-    keys: { starts: tensor(device, 'int32', offsets), lengths: tensor(device, 'int32', lengths), longest },
-    count: lengths.length,
-    longest,
-    pairs: lengths.reduce((sum, n) => sum + (n * (n + 1)) / 2, 0),
-  };
-}
-
-function cachedOf(device: DeviceName, documents: CachedDocument[]): Documents {
-  const keys = documents.map((document) => document.keys);
-  return {
-    ...documentsOf(
-      device,
-      documents.map(({ tokens }) => tokens),
-    ),
-    keys: {
-      starts: tensor(
-        device,
-        'int32',
-        keys.map(({ start }) => start),
-      ),
-      lengths: tensor(
-        device,
-        'int32',
-        keys.map(({ length }) => length),
-      ),
-      longest: Math.max(...keys.map(({ length }) => length)),
-    },
-  };
-}
+/** On a device, between borders. */
+const onDevice = (device: DeviceName, host: HostDocuments): Documents =>
+  documentsFrom(
+    host,
+    host.arrays.map((values) => tensor(device, 'int32', values)),
+  );
+const documentsOf = (device: DeviceName, lengths: number[]) => onDevice(device, wholeDocuments(lengths));
 
 const heads = (count: number, kvHeads: number, headDim: number): Heads => ({
   heads: count,
@@ -218,7 +193,7 @@ export const cases: OpCases = (device) => {
         first += n;
       }
       const withNaN = tensor(device, type, fqkv, qkv.shape);
-      const out = cachedAttention(withNaN, cache, cachedOf(device, documents), z);
+      const out = cachedAttention(withNaN, cache, onDevice(device, spans(documents)), z);
       expectClose(
         valuesOf(out),
         expected,
@@ -247,7 +222,7 @@ export const cases: OpCases = (device) => {
       const cached = cachedAttention(
         qkv,
         tensor(device, type, cache, [200, 48]),
-        cachedOf(device, documents),
+        onDevice(device, spans(documents)),
         z,
       );
       expectSameBytes(cached, out);
@@ -296,64 +271,47 @@ export const cases: OpCases = (device) => {
     });
   });
 
-  const run = (
-    d: DeviceName,
-    change: { heads?: Heads; offsets?: number[]; longest?: number; tokens?: number },
-  ) => {
-    const offsets = change.offsets ?? [0, 2, 5];
-    const qkv = empty(d, 'float32', [change.tokens ?? 5, 4 * 6]);
-    const documents = { ...documentsOf(d, [2, 3]), offsets: tensor(d, 'int32', offsets) };
-    documents.longest = change.longest ?? documents.longest;
-    const { out, lse } = attention(qkv, documents, change.heads ?? heads(2, 1, 6));
+  const run = (d: DeviceName, { z = heads(2, 1, 6), lengths = [2, 3] }) => {
+    const { out, lse } = attention(empty(d, 'float32', [5, 4 * 6]), documentsOf(d, lengths), z);
     out.dispose();
     lse.dispose();
   };
-  const byValue = { byValue: true };
   itRefuses('heads that do not fit the rows', device, 'rows of qkv have 24 elements, not (3 + 2·1)·6', (d) =>
-    run(d, { heads: heads(3, 1, 6) }),
+    run(d, { z: heads(3, 1, 6) }),
   );
   itRefuses('heads that cannot be shared', device, '3 heads cannot share 2 key/value heads', (d) => {
     const qkv = empty(d, 'float32', [1, 14]);
     attention(qkv, documentsOf(d, [1]), heads(3, 2, 2));
   });
-  itRefuses(
-    'documents beyond the tokens',
-    device,
-    'q_offsets of document 1 are 2…6 of 5 tokens, at most 3 each',
-    (d) => run(d, { offsets: [0, 2, 6] }),
-    byValue,
+  itRefuses('documents beyond the tokens', device, 'documents of 6 tokens', (d) =>
+    run(d, { lengths: [2, 4] }),
+  );
+  itRefuses('tokens that are in no document', device, 'documents of 4 tokens', (d) =>
+    run(d, { lengths: [2, 2] }),
   );
   itRefuses(
-    'documents that run backwards',
+    'keys beyond the cache',
     device,
-    'q_offsets of document 1 are 2…1',
-    (d) => run(d, { offsets: [0, 2, 1] }),
-    byValue,
+    'with keys in 4 rows, do not make up the 1 rows of qkv, and 3 of',
+    (d) => {
+      const [qkv, cache] = [empty(d, 'float32', [1, 12]), empty(d, 'float32', [3, 8])];
+      const documents = onDevice(d, spans([{ tokens: 1, keys: { start: 1, length: 3 } }]));
+      cachedAttention(qkv, cache, documents, heads(1, 1, 4));
+    },
   );
-  itRefuses(
-    'a document that is longer than the longest',
-    device,
-    'q_offsets of document 1 are 2…5 of 5 tokens, at most 2 each',
-    (d) => run(d, { longest: 2 }),
-    byValue,
-  );
-  itRefuses(
-    'tokens that are in no document',
-    device,
-    'q_offsets run from 0 to 4, not from 0 to the 5 tokens',
-    (d) => run(d, { offsets: [0, 2, 4] }),
-    byValue,
-  );
-  itRefuses('missing offsets', device, 'attention_forward: q_offsets has 2 elements, needs 3', (d) =>
-    run(d, { offsets: [0, 2] }),
-  );
+  it.each([
+    ['fewer keys than tokens', { tokens: 2, keys: { start: 0, length: 1 } }],
+    ['keys before the first row', { tokens: 1, keys: { start: -1, length: 1 } }],
+    ['a negative number of tokens', { tokens: -1, keys: { start: 0, length: 1 } }],
+  ])('refuses %s', (_, span) => {
+    expect(() => spans([{ tokens: 1, keys: { start: 0, length: 1 } }, span])).toThrow(
+      'attention: document 1 has',
+    );
+  });
 
-  const cached = (
-    d: DeviceName,
-    { start = 0, lengths = [3] as readonly number[], kRows = 3, vRows = 3, kvStride = 4, longest = 3 },
-  ) => {
-    const [q, k, v] = [1, kRows, vRows].map((rows) => empty(d, 'float32', [rows * 4]));
-    const [offsets, starts, counts] = [[0, 1], [start], lengths].map((x) => tensor(d, 'int32', x));
+  const cached = (d: DeviceName, { lengths = [3], kvStride = 4 }) => {
+    const [q, k, v] = [1, 3, 3].map((rows) => empty(d, 'float32', [rows * 4]));
+    const [offsets, starts, counts] = [[0, 1], [0], lengths].map((x) => tensor(d, 'int32', x));
     addon.ops.attention_forward({
       out: empty(d, 'float32', [4]),
       q,
@@ -370,27 +328,11 @@ export const cases: OpCases = (device) => {
       kv_stride: kvStride,
       tokens: 1,
       max_q: 1,
-      max_k: longest,
+      max_k: 3,
       pairs: 3,
       scale: 0.5,
     });
   };
-  for (const [what, change, message] of [
-    ['keys beyond the cache', { start: 1 }, '3 from row 1 on, of 3 rows, at most 3 each'],
-    ['a cache that is too short', { kRows: 2 }, '3 from row 0 on, of 2 rows'],
-    ['values that are fewer than the keys', { vRows: 2 }, '3 from row 0 on, of 2 rows'],
-    ['keys before the cache', { start: -1 }, '3 from row -1 on'],
-    ['a negative number of keys', { lengths: [-1] }, '-1 from row 0 on'],
-    ['more keys than the most', { longest: 2 }, '3 from row 0 on, of 3 rows, at most 2 each'],
-  ] as const)
-    itRefuses(what, device, `the keys of document 0 are ${message}`, (d) => cached(d, change), byValue);
-  itRefuses(
-    'fewer keys than queries',
-    device,
-    'document 0 has 1 queries, but 0 keys',
-    (d) => cached(d, { lengths: [0] }),
-    byValue,
-  );
   itRefuses('missing lengths', device, 'attention_forward: k_lengths has 0 elements, needs 1', (d) =>
     cached(d, { lengths: [] }),
   );

@@ -5,82 +5,95 @@ import { NativeTensor, release } from '../device/native_tensor.js';
 // out = softmax(q·kᵀ/√D + mask)·v, each document for itself.
 
 /** The documents of a batch, as attention sees them. */
-export interface Documents {
+export interface Documents extends DocumentSizes {
   /** int32 [count + 1]: where each document's tokens start, and the total. */
   offsets: NativeTensor;
-  /** Where their keys and values stand. */
-  keys: Keys;
+  /**
+   * The keys of document j are rows keyStarts[j] … keyStarts[j] + keyLengths[j] − 1, of the tokens themselves or of a
+   * cache; the last is that of its last token. Both int32 [count].
+   */
+  keyStarts: NativeTensor;
+  keyLengths: NativeTensor;
+}
+
+/** What the host knows of documents: no op looks at offsets, starts and lengths to check them. */
+interface DocumentSizes {
   count: number;
+  /** Of all documents together. */
+  tokens: number;
   /** Tokens of the longest one. */
   longest: number;
+  longestKeys: number;
+  /** Rows of keys that there must be. */
+  keyRows: number;
   /** (query, key) pairs of one head: what the FLOPs are counted by. */
   pairs: number;
 }
 
-/**
- * The keys of document j are rows starts[j] … starts[j] + lengths[j] − 1, of the tokens themselves or of a cache; the
- * last is that of its last token. Both int32 [documents].
- */
-export interface Keys {
-  starts: NativeTensor;
-  lengths: NativeTensor;
-  longest: number;
+/** Documents on the host: `arrays` (offsets, key starts, key lengths) go up, with other arrays or alone. */
+export interface HostDocuments extends DocumentSizes {
+  arrays: readonly Int32Array[];
 }
 
-/** Documents of these lengths whose keys are their own tokens; to be disposed with {@link disposeDocuments}. */
-export function documentsOf(lengths: readonly number[], device: DeviceName): Documents {
-  const offsets = offsetsOf(lengths, device);
-  const longest = Math.max(0, ...lengths);
-  return {
-    offsets,
-    keys: {
-      starts: offsets.view([lengths.length]),
-      lengths: NativeTensor.from(device, Int32Array.from(lengths)),
-      longest,
-    },
-    count: lengths.length,
-    longest,
-    pairs: causalPairs(lengths),
-  };
-}
-
-/** The newest tokens of a text, and the rows of a cache that hold all of it, these tokens included. */
-export interface CachedDocument {
+/** The newest tokens of a text, and the rows that hold the keys of all of it, these tokens included. */
+export interface Span {
   tokens: number;
   keys: { start: number; length: number };
 }
 
-/** Documents that go on with texts in a cache; to be disposed with {@link disposeDocuments}. */
-export function cachedDocumentsOf(documents: readonly CachedDocument[], device: DeviceName): Documents {
-  const counts = documents.map(({ tokens }) => tokens);
-  const int32 = (value: (keys: CachedDocument['keys']) => number) =>
-    NativeTensor.from(
-      device,
-      Int32Array.from(documents, ({ keys }) => value(keys)),
-    );
+/** Documents that lie end to end, whose keys stand anywhere. @throws Error when one has more tokens than keys */
+export function spans(documents: readonly Span[]): HostDocuments {
+  const offsets = new Int32Array(documents.length + 1);
+  documents.forEach(({ tokens, keys }, j) => {
+    if (tokens < 0 || keys.start < 0 || keys.length < tokens)
+      throw new Error(
+        `attention: document ${j} has ${tokens} tokens, and ${keys.length} keys from row ${keys.start} on`,
+      );
+    offsets[j + 1] = offsets[j] + tokens;
+  });
   return {
-    offsets: offsetsOf(counts, device),
-    keys: {
-      starts: int32(({ start }) => start),
-      lengths: int32(({ length }) => length),
-      longest: Math.max(0, ...documents.map(({ keys }) => keys.length)),
-    },
+    arrays: [
+      offsets,
+      Int32Array.from(documents, ({ keys }) => keys.start),
+      Int32Array.from(documents, ({ keys }) => keys.length),
+    ],
     count: documents.length,
-    longest: Math.max(0, ...counts),
+    tokens: offsets[documents.length],
+    longest: Math.max(0, ...documents.map(({ tokens }) => tokens)),
+    longestKeys: Math.max(0, ...documents.map(({ keys }) => keys.length)),
+    keyRows: Math.max(0, ...documents.map(({ keys }) => keys.start + keys.length)),
     pairs: documents.reduce((sum, { tokens: n, keys }) => sum + (n * (2 * keys.length - n + 1)) / 2, 0),
   };
 }
 
-export function disposeDocuments({ offsets, keys }: Documents): void {
-  release(offsets, keys.starts, keys.lengths);
+/** Documents of these lengths whose keys are their own tokens. */
+export function wholeDocuments(lengths: readonly number[]): HostDocuments {
+  let start = 0;
+  return spans(
+    lengths.map((tokens) => {
+      const keys = { start, length: tokens };
+      start += tokens;
+      return { tokens, keys };
+    }),
+  );
 }
 
-function offsetsOf(lengths: readonly number[], device: DeviceName): NativeTensor {
-  const offsets = new Int32Array(lengths.length + 1);
-  lengths.forEach((n, j) => {
-    offsets[j + 1] = offsets[j] + n;
-  });
-  return NativeTensor.from(device, offsets);
+/** The documents whose arrays are on a device as these tensors; to be disposed with {@link disposeDocuments}. */
+export function documentsFrom(
+  { arrays: _, ...sizes }: HostDocuments,
+  [offsets, keyStarts, keyLengths]: readonly NativeTensor[],
+): Documents {
+  return { ...sizes, offsets, keyStarts, keyLengths };
+}
+
+/** wholeDocuments() on a device. */
+export function documentsOf(lengths: readonly number[], device: DeviceName): Documents {
+  const host = wholeDocuments(lengths);
+  return documentsFrom(host, NativeTensor.stage(device, host.arrays));
+}
+
+export function disposeDocuments({ offsets, keyStarts, keyLengths }: Documents): void {
+  release(offsets, keyStarts, keyLengths);
 }
 
 /** (query, key) pairs of one head over documents of these lengths. */
@@ -144,6 +157,13 @@ function attentionForward(
   documents: Documents,
   { heads, kvHeads, headDim }: Heads,
 ): void {
+  const [tokens, stride] = qkv.shape;
+  const [keyRows, kvStride] = kv.rows.shape;
+  if (documents.tokens !== tokens || documents.keyRows > keyRows)
+    throw new Error(
+      `attention: documents of ${documents.tokens} tokens, with keys in ${documents.keyRows} rows, do not make up ` +
+        `the ${tokens} rows of qkv, and ${keyRows} of keys`,
+    );
   const from = (column: number) => kv.rows.view([kv.rows.size - column], column);
   const k = from(kv.column);
   const v = from(kv.column + kvHeads * headDim);
@@ -154,17 +174,17 @@ function attentionForward(
     k,
     v,
     q_offsets: documents.offsets,
-    k_starts: documents.keys.starts,
-    k_lengths: documents.keys.lengths,
+    k_starts: documents.keyStarts,
+    k_lengths: documents.keyLengths,
     documents: documents.count,
     heads,
     kv_heads: kvHeads,
     head_dim: headDim,
-    q_stride: qkv.shape[1],
-    kv_stride: kv.rows.shape[1],
-    tokens: qkv.shape[0],
+    q_stride: stride,
+    kv_stride: kvStride,
+    tokens,
     max_q: documents.longest,
-    max_k: documents.keys.longest,
+    max_k: documents.longestKeys,
     pairs: documents.pairs,
     scale: headDim ** -0.5,
   });

@@ -15,7 +15,7 @@ import {
   valuesOf,
   withThreads,
 } from '../../tests/op_cases.js';
-import { addon, type DeviceName } from '../device/addon.js';
+import { addon } from '../device/addon.js';
 import { chunkRows, linearCrossEntropy, linearCrossEntropyWithGradient } from './linear_cross_entropy.js';
 
 /** Loss and log-sum-exp of each row of logits; a target of −100 has no loss. */
@@ -277,16 +277,6 @@ export const cases: OpCases = (device) => {
     for (const part of [whole, ...halves]) for (const t of Object.values(part)) t.dispose();
   });
 
-  const call = (d: DeviceName, target: number) => {
-    const logits = empty(d, 'float32', [2, 3]);
-    addon.ops.cross_entropy({
-      loss: empty(d, 'float32', [2]),
-      logits,
-      targets: tensor(d, 'int32', [0, target]),
-      rows: 2,
-      vocab: 3,
-    });
-  };
   itRefuses('few weights', device, 'cross_entropy: weights has 1 elements, needs 2', (d) => {
     const [logits, loss, one] = [4, 2, 1].map((n) => empty(d, 'float32', [n]));
     addon.ops.cross_entropy({

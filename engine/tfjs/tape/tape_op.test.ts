@@ -162,7 +162,7 @@ const cases: TapeCase[] = [
     explicit: (made, [qkv], dy) => {
       const documents = explicitAttention.documentsOf(LENGTHS, defaultDevice());
       const { out, lse } = explicitAttention.attention(qkv, documents, HEADS);
-      made(documents.offsets, documents.keys.starts, documents.keys.lengths, lse);
+      made(documents.offsets, documents.keyStarts, documents.keyLengths, lse);
       return [out, explicitAttention.attentionBackward(dy, { out, lse, qkv }, documents, HEADS)];
     },
   },
@@ -372,10 +372,7 @@ it('says what does not fit, and leaves nothing behind', () => {
     ],
     ['have different shapes', () => residualAdd<tf.Tensor>(tf.ones([2, 3]), tf.ones([3, 2]))],
     ['the table has the shape [2,3,4]', () => embedding(tf.ones([2, 3, 4]), tf.zeros([1], 'int32'))],
-    [
-      'embedding: ids[1] is 2, expected 0…1',
-      () => embedding(tf.ones([2, 3]), tf.tensor1d([0, 2], 'int32')),
-    ],
+    ['embedding: ids[1] is 2, expected 0…1', () => embedding(tf.ones([2, 3]), tf.tensor1d([0, 2], 'int32'))],
     [
       'linearCrossEntropy: targets[1] is -1, expected 0…3',
       () => linearCrossEntropy(tf.ones([2, 3]), tf.ones([4, 3]), tf.tensor1d([0, -1], 'int32')),
@@ -414,7 +411,9 @@ it('says what does not fit, and leaves nothing behind', () => {
 
   tf.tidy(() => {
     expect(() => linear(tf.ones([2, 3]), tf.ones([5, 4]))).toThrow('linear: [2,3] and w [5,4] do not fit');
-    expect(() => embedding(tf.ones([2, 3]), tf.tensor1d([2], 'int32'))).toThrow('gather_rows: ids[0] is 2');
+    expect(() => embedding(tf.ones([2, 3]), tf.tensor1d([2], 'int32'))).toThrow(
+      'embedding: ids[0] is 2, expected 0…1',
+    );
     expect(() => embedding(tf.ones([2, 3]), tf.tensor1d([1]))).toThrow('ids is float32, which it may not be');
   });
 });

@@ -91,8 +91,7 @@ export function onceDifferentiable(op: string, gradient: Tensor, of: readonly Te
 export function checkRange(op: string, name: string, tensor: TensorInfo, below: number): void {
   const values = nativeBackend().readSync(tensor.dataId) as Int32Array;
   const place = values.findIndex((value) => !(value >= 0 && value < below));
-  if (place >= 0)
-    throw new Error(`${op}: ${name}[${place}] is ${values[place]}, expected 0…${below - 1}`);
+  if (place >= 0) throw new Error(`${op}: ${name}[${place}] is ${values[place]}, expected 0…${below - 1}`);
 }
 
 /** The shape [rows, dim] of a tensor […, dim]. */
