@@ -123,10 +123,7 @@ export class NativeTensor implements Tensor {
 
   /** A new arena tensor on this one's device; with two dimensions, a matrix for products of its type. */
   like(shape: readonly number[] = this.shape, dtype: DType = this.dtype): NativeTensor {
-    const [rows, columns, ...more] = shape;
-    return columns !== undefined && more.length === 0
-      ? NativeTensor.matrix(this.device, dtype, [rows, columns])
-      : NativeTensor.inArena(this.device, dtype, shape);
+    return NativeTensor.allocate(this.device, dtype, shape, true, shape.length === 2 ? shape[1] : 0);
   }
 
   /** Shares memory: `shape` elements from `elementOffset` on. */
