@@ -61,17 +61,17 @@ struct Sizes {
 template <class T>
 void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, const T* v, i64 q_stride, i64 kv_stride,
                   i64 queries, i64 keys, i64 kv_head, const Sizes& z, float scale, float* scratch) {
-  i64 d = z.head_dim, dp = z.padded, wide = round_up(keys, kStep), shift = keys - queries;
+  i64 d = z.head_dim, padded = z.padded, wide = round_up(keys, kStep), shift = keys - queries;
   Carve carve{scratch};
-  float *kt = carve.take(d * wide), *vv = carve.take(wide * dp), *qq = carve.take(kTile * dp),
-        *s = carve.take(kTile * kTile), *o = carve.take(kTile * dp), *top = carve.take(kTile),
+  float *kt = carve.take(d * wide), *vv = carve.take(wide * padded), *qq = carve.take(kTile * padded),
+        *s = carve.take(kTile * kTile), *o = carve.take(kTile * padded), *top = carve.take(kTile),
         *total = carve.take(kTile);
   widen_transposed(kt, k + kv_head * d, kv_stride, keys, d, wide);
-  widen(vv, v + kv_head * d, kv_stride, keys, d, dp, 1.f);
+  widen(vv, v + kv_head * d, kv_stride, keys, d, padded, 1.f);
   for (i64 head = kv_head * z.group(); head < (kv_head + 1) * z.group(); head++) {
     for (i64 i0 = 0; i0 < queries; i0 += kTile) {
       i64 rows = queries - i0 < kTile ? queries - i0 : kTile;
-      widen(qq, q + i0 * q_stride + head * d, q_stride, rows, d, dp, scale);
+      widen(qq, q + i0 * q_stride + head * d, q_stride, rows, d, padded, scale);
       for (i64 r = 0; r < rows; r++) {
         top[r] = kMinusInfinity;
         total[r] = 0;
@@ -79,7 +79,7 @@ void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, co
       i64 last = i0 + rows + shift;  // one past the last key that the block's last query sees
       for (i64 j0 = 0; j0 < last; j0 += kTile) {
         i64 columns = last - j0 < kTile ? last - j0 : kTile, width = round_up(columns, kStep);
-        small_gemm(rows, width, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
+        small_gemm(rows, width, d, qq, padded, 1, kt + j0, wide, s, kTile, false);
         for (i64 r = 0; r < rows; r++) {
           float* row = s + r * kTile;
           i64 seen = i0 + r + shift - j0 + 1;
@@ -98,13 +98,13 @@ void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, co
           total[r] = total[r] * keep + sum;
           if (j0 > 0 && keep != 1.f)
 #pragma omp simd
-            for (i64 i = 0; i < dp; i++) o[r * dp + i] *= keep;
+            for (i64 i = 0; i < padded; i++) o[r * padded + i] *= keep;
         }
-        small_gemm(rows, dp, columns, s, kTile, 1, vv + j0 * dp, dp, o, dp, j0 > 0);
+        small_gemm(rows, padded, columns, s, kTile, 1, vv + j0 * padded, padded, o, padded, j0 > 0);
       }
       for (i64 r = 0; r < rows; r++) {
         float by = 1.f / total[r];
-        narrow(out + (i0 + r) * z.heads * d + head * d, 0, o + r * dp, 1, d, dp, by);
+        narrow(out + (i0 + r) * z.heads * d + head * d, 0, o + r * padded, 1, d, padded, by);
         if (lse) lse[head * lse_stride + i0 + r] = top[r] + std::log(total[r]);
       }
     }
@@ -114,34 +114,34 @@ void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, co
 template <class T>
 void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 lse_stride, const T* qkv, i64 tokens,
                    i64 kv_head, const Sizes& z, float scale, float* scratch) {
-  i64 d = z.head_dim, dp = z.padded, wide = round_up(tokens, kStep), stride = (z.heads + 2 * z.kv_heads) * d;
+  i64 d = z.head_dim, padded = z.padded, wide = round_up(tokens, kStep), stride = (z.heads + 2 * z.kv_heads) * d;
   i64 k_at = (z.heads + kv_head) * d, v_at = (z.heads + z.kv_heads + kv_head) * d;
   Carve carve{scratch};
-  float *kt = carve.take(d * wide), *vt = carve.take(d * wide), *kk = carve.take(wide * dp),
-        *dk = carve.take(wide * dp), *dv = carve.take(wide * dp), *qq = carve.take(kTile * dp),
-        *dd = carve.take(kTile * dp), *dq = carve.take(kTile * dp), *s = carve.take(kTile * kTile),
+  float *kt = carve.take(d * wide), *vt = carve.take(d * wide), *kk = carve.take(wide * padded),
+        *dk = carve.take(wide * padded), *dv = carve.take(wide * padded), *qq = carve.take(kTile * padded),
+        *dd = carve.take(kTile * padded), *dq = carve.take(kTile * padded), *s = carve.take(kTile * kTile),
         *ds = carve.take(kTile * kTile), *delta = carve.take(kTile);
   widen_transposed(kt, qkv + k_at, stride, tokens, d, wide);
   widen_transposed(vt, qkv + v_at, stride, tokens, d, wide);
-  widen(kk, qkv + k_at, stride, tokens, d, dp, 1.f);
-  std::memset(dk, 0, size_t(wide * dp) * sizeof(float));
-  std::memset(dv, 0, size_t(wide * dp) * sizeof(float));
+  widen(kk, qkv + k_at, stride, tokens, d, padded, 1.f);
+  std::memset(dk, 0, size_t(wide * padded) * sizeof(float));
+  std::memset(dv, 0, size_t(wide * padded) * sizeof(float));
   for (i64 head = kv_head * z.group(); head < (kv_head + 1) * z.group(); head++) {
     for (i64 i0 = 0; i0 < tokens; i0 += kTile) {
       i64 rows = tokens - i0 < kTile ? tokens - i0 : kTile;
-      widen(qq, qkv + i0 * stride + head * d, stride, rows, d, dp, scale);
-      widen(dd, dout + i0 * z.heads * d + head * d, z.heads * d, rows, d, dp, 1.f);
+      widen(qq, qkv + i0 * stride + head * d, stride, rows, d, padded, scale);
+      widen(dd, dout + i0 * z.heads * d + head * d, z.heads * d, rows, d, padded, 1.f);
       for (i64 r = 0; r < rows; r++) {
         const T* o = out + (i0 + r) * z.heads * d + head * d;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (i64 i = 0; i < d; i++) sum += load(o + i) * dd[r * dp + i];
+        for (i64 i = 0; i < d; i++) sum += load(o + i) * dd[r * padded + i];
         delta[r] = sum;
       }
       for (i64 j0 = 0; j0 < i0 + rows; j0 += kTile) {
         i64 columns = tokens - j0 < kTile ? tokens - j0 : kTile, width = round_up(columns, kStep);
-        small_gemm(rows, width, d, qq, dp, 1, kt + j0, wide, s, kTile, false);
-        small_gemm(rows, width, d, dd, dp, 1, vt + j0, wide, ds, kTile, false);
+        small_gemm(rows, width, d, qq, padded, 1, kt + j0, wide, s, kTile, false);
+        small_gemm(rows, width, d, dd, padded, 1, vt + j0, wide, ds, kTile, false);
         for (i64 r = 0; r < rows; r++) {
           float *p = s + r * kTile, *dp_row = ds + r * kTile;
           float l = lse[head * lse_stride + i0 + r], del = delta[r];
@@ -154,15 +154,15 @@ void backward_task(T* dqkv, const T* dout, const T* out, const float* lse, i64 l
             dp_row[j] = x * (dp_row[j] - del);
           }
         }
-        small_gemm(columns, dp, rows, s, 1, kTile, dd, dp, dv + j0 * dp, dp, true);
-        small_gemm(columns, dp, rows, ds, 1, kTile, qq, dp, dk + j0 * dp, dp, true);
-        small_gemm(rows, dp, columns, ds, kTile, 1, kk + j0 * dp, dp, dq, dp, j0 > 0);
+        small_gemm(columns, padded, rows, s, 1, kTile, dd, padded, dv + j0 * padded, padded, true);
+        small_gemm(columns, padded, rows, ds, 1, kTile, qq, padded, dk + j0 * padded, padded, true);
+        small_gemm(rows, padded, columns, ds, kTile, 1, kk + j0 * padded, padded, dq, padded, j0 > 0);
       }
-      narrow(dqkv + i0 * stride + head * d, stride, dq, rows, d, dp, scale);
+      narrow(dqkv + i0 * stride + head * d, stride, dq, rows, d, padded, scale);
     }
   }
-  narrow(dqkv + k_at, stride, dk, tokens, d, dp, 1.f);
-  narrow(dqkv + v_at, stride, dv, tokens, d, dp, 1.f);
+  narrow(dqkv + k_at, stride, dk, tokens, d, padded, 1.f);
+  narrow(dqkv + v_at, stride, dv, tokens, d, padded, 1.f);
 }
 
 }  // namespace

@@ -29,10 +29,10 @@ inline vfloat load_vector(const float* p) { return *reinterpret_cast<const vfloa
 inline void store_vector(float* p, vfloat v) { *reinterpret_cast<vfloat*>(p) = v; }
 
 typedef std::uint32_t vbits __attribute__((vector_size(kLanes * 4)));
-typedef std::uint16_t vhalf __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+typedef std::uint16_t vbf16 __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
 
 inline vfloat load_vector(const bf16* p) {
-  vbits wide = __builtin_convertvector(*reinterpret_cast<const vhalf*>(p), vbits) << 16;
+  vbits wide = __builtin_convertvector(*reinterpret_cast<const vbf16*>(p), vbits) << 16;
   return reinterpret_cast<vfloat&>(wide);
 }
 
