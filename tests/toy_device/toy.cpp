@@ -13,6 +13,7 @@
 
 #include "block_signals.h"
 #include "cpu/cpu.h"
+#include "cpu/threads.h"
 
 namespace tstrain {
 
@@ -56,6 +57,7 @@ class ToyMemory : public Memory {
     if (queue_.empty()) return;
     Access access(*this);
     BlockSignals until_done;
+    int threads = thread_count();
     std::exception_ptr first;
     for (auto& work : std::exchange(queue_, {})) {
       try {
@@ -64,6 +66,7 @@ class ToyMemory : public Memory {
         if (!first) first = std::current_exception();
       }
     }
+    if (thread_count() != threads) set_thread_count(threads);
     if (first) std::rethrow_exception(first);
   }
 
@@ -103,7 +106,9 @@ Memory& toy_memory() {
 
 template <const char* Name, auto Op, class... A>
 void queued(const Context& context, A... a) {
-  static_cast<ToyMemory*>(context.stream)->queue([workspace = context.workspace, a...] {
+  // Its workspace is for as many threads as there are now.
+  static_cast<ToyMemory*>(context.stream)->queue([workspace = context.workspace, threads = thread_count(), a...] {
+    if (thread_count() != threads) set_thread_count(threads);
     try {
       (cpu_kernels().ops.*Op)(Context{workspace, nullptr}, a...);
     } catch (const OpError& e) {
