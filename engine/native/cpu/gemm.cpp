@@ -67,26 +67,33 @@ void pack_b_panel(float* to, const T* b, const Shape& s, i64 j0, i64 columns, i6
 
 static_assert(kGemmRows % kTileRows == 0 && kTileRows * kTileColumns <= 16 * 32);
 
-// rows × width of C, from column j0 on, (+)= packed rows of A times a packed panel of B. edge: room for a tile.
+// rows × width of C (+)= packed rows of A times a packed panel of B. edge: room for a tile.
 template <class C>
 void multiply_panel(C* c, i64 ldc, const float* packed_a, const float* panel, i64 rows, i64 width, i64 depth, bool add,
                     float* edge) {
   for (i64 i = 0; i < rows; i += kTileRows) {
-    const float* ap = packed_a + i * depth;
     i64 height = std::min<i64>(kTileRows, rows - i);
     C* at = c + i * ldc;
-    if constexpr (std::is_same_v<C, float>) {
-      if (width == kTileColumns && height == kTileRows) {
-        tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, panel, kTileColumns, at, ldc, add);
-        continue;
+    auto multiply = [&](auto tile_rows, float* to, i64 ldto, bool add_to) {
+      tile<decltype(tile_rows)::value, kTileVectors>(depth, packed_a + i * depth, 1, kTileRows, panel, kTileColumns, to,
+                                                     ldto, add_to);
+    };
+    // The smallest tile that holds the rows there are.
+    auto multiply_by = [&](auto tile_rows) {
+      if constexpr (std::is_same_v<C, float>) {
+        if (width == kTileColumns && height == tile_rows) return multiply(tile_rows, at, ldc, add);
       }
-    }
-    tile<kTileRows, kTileVectors>(depth, ap, 1, kTileRows, panel, kTileColumns, edge, kTileColumns, false);
-    for (i64 y = 0; y < height; y++)
-      for (i64 x = 0; x < width; x++) {
-        float value = edge[y * kTileColumns + x];
-        store(at + y * ldc + x, add ? load(at + y * ldc + x) + value : value);
-      }
+      multiply(tile_rows, edge, kTileColumns, false);
+      for (i64 y = 0; y < height; y++)
+        for (i64 x = 0; x < width; x++) {
+          float value = edge[y * kTileColumns + x];
+          store(at + y * ldc + x, add ? load(at + y * ldc + x) + value : value);
+        }
+    };
+    if (height <= 2) multiply_by(std::integral_constant<int, 2>{});
+    else if (height <= 4) multiply_by(std::integral_constant<int, 4>{});
+    else if (kTileRows > 8 && height <= 8) multiply_by(std::integral_constant<int, 8>{});
+    else multiply_by(std::integral_constant<int, kTileRows>{});
   }
 }
 
