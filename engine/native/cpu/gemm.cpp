@@ -121,6 +121,11 @@ void few_rows_built_in(C* c, const T* a, const T* b, const Shape& s, int threads
       for (i64 p0 = 0; p0 < s.k; p0 += kGemmDepth) {
         i64 depth = std::min(kGemmDepth, s.k - p0);
         pack_b_panel(panel, b, s, j0, width, p0, depth);
+        // What is packed next comes from memory while this is multiplied.
+        i64 next_j = p0 + depth < s.k ? j0 : j0 + kTileColumns, next_p = p0 + depth < s.k ? p0 + depth : 0;
+        for (i64 j = next_j; j < std::min(s.n, next_j + kTileColumns); j++)
+          for (i64 p = next_p; p < std::min(s.k, next_p + kGemmDepth); p += 64 / i64(sizeof(T)))
+            __builtin_prefetch(b + j * s.k + p, 0, 2);
         multiply_panel(c + j0, s.n, workspace + p0 * padded_rows, panel, s.m, width, depth, s.accumulate || p0 > 0,
                        edge);
       }
