@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { widenBfloat16, widenFloat16 } from '../engine/checkpoint/half.js';
 import { SafetensorsFile } from '../engine/checkpoint/safetensors.js';
+import { widenBfloat16, widenFloat16 } from '../engine/checkpoint/widen.js';
 
 export interface HostTensor {
   shape: readonly number[];

@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { UserError } from '../../errors.js';
 import type { NativeTensor } from '../device/native_tensor.js';
-import { widenBfloat16, widenFloat16 } from './half.js';
+import { widenBfloat16, widenFloat16 } from './widen.js';
 
 /**
  * Reading of the safetensors format: 8 bytes with the length N of the header (little endian), N bytes of JSON
