@@ -5,6 +5,7 @@ import type { TrainingBatch } from '../../batch.js';
 import { lossSum } from '../../tests/loss_sum.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
+import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
 import { AdamW } from '../optim/adamw.js';
 import { train } from '../train/loop.js';
@@ -141,13 +142,7 @@ describeShared('adapters on a frozen base equal the reference', ['goldens/lora']
         evaluateEvery: 'no',
         saveEvery: 'no',
       },
-      hooks: {
-        log: (line) => lines.push(line as TrainLine),
-        evaluate: async () => undefined,
-        save: async () => {},
-        progress: () => {},
-        stopRequested: () => undefined,
-      },
+      hooks: { ...silentHooks, log: (line) => lines.push(line as TrainLine) },
     });
     expected.forEach(({ loss }, i) => {
       expect(Math.abs(lines[i].loss - loss), `loss of step ${i + 1}`).toBeLessThanOrEqual(2e-5);

@@ -13,17 +13,17 @@ export function sumSquaresInto(out: NativeTensor, x: NativeTensor): void {
 
 /** Σ x as a number, which waits for the device; 0 on `meta`. */
 export function sum(x: NativeTensor): number {
-  return reduced('sum', x);
+  return read(sumInto, x);
 }
 
 /** Σ x², likewise. */
 export function sumSquares(x: NativeTensor): number {
-  return reduced('sum_squares', x);
+  return read(sumSquaresInto, x);
 }
 
-function reduced(op: 'sum' | 'sum_squares', x: NativeTensor): number {
+function read(reduceInto: typeof sumInto, x: NativeTensor): number {
   const out = NativeTensor.onHeap(x.device, 'float64', [1]);
-  addon.ops[op]({ out, x, n: x.size });
+  reduceInto(out, x);
   const value = isMeta(x.device) ? 0 : (out.read() as Float64Array)[0];
   out.dispose();
   return value;

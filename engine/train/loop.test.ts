@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { IGNORE_INDEX, type TrainingBatch } from '../../batch.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
+import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
@@ -57,13 +58,6 @@ function start(configFile: string, weightsFile: string, precision: Precision) {
   disposables.push(model, gradients);
   return { model, gradients };
 }
-
-const silent = {
-  evaluate: async () => undefined,
-  save: async () => {},
-  progress: () => {},
-  stopRequested: () => undefined,
-};
 
 describeShared('training equals the reference traces', ['goldens/train'], () => {
   const traces: Record<string, Trace> = existsSync(goldens)
@@ -137,7 +131,7 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
         optimizer,
         steps: stepsOf(trace),
         options,
-        hooks: { ...silent, log },
+        hooks: { ...silentHooks, log },
       });
       expect(end).toMatchObject({ outcome: 'finished', step: spec.total_steps });
 

@@ -106,13 +106,14 @@ export async function train<Batch extends TrainingBatch>({
       const started = performance.now();
       gradients.zero();
       const weights = weightsOf(batches, objective, options);
+      const learningRate = learningRateAt(schedule, step);
       const { squares, sums: lossSums } = record.begin(
         step + 1,
         batches.map(({ rows }, i) => ({ weight: weights[i], rows })),
       );
       const accumulated = await accumulate(objective, gradients, batches, weights, lossSums, hooks);
       if (accumulated) {
-        optimizer.step(step + 1, learningRateAt(schedule, step), gradients, {
+        optimizer.step(step + 1, learningRate, gradients, {
           maxGradNorm: options.maxGradNorm,
           squares,
           losses: lossSums,
@@ -137,7 +138,7 @@ export async function train<Batch extends TrainingBatch>({
           epoch: epochsDone,
           ...summary(sums),
           grad_norm: latest!.gradNorm,
-          learning_rate: learningRateAt(schedule, step),
+          learning_rate: learningRate,
         });
         sums = nothing();
       }
@@ -256,17 +257,23 @@ function withStep(sums: LineSums, batches: readonly TrainingBatch[], millisecond
 }
 
 /** The sums with the means of a step that the host has looked at. */
-function withLoss(sums: LineSums, { means }: StepResult, measures: readonly string[]): LineSums {
-  const mean = (i: number) => means.reduce((sum, batch) => sum + batch[i], 0);
+function withLoss(sums: LineSums, result: StepResult, measures: readonly string[]): LineSums {
   return {
     ...sums,
-    loss: sums.loss + mean(0),
-    measures: Object.fromEntries(measures.map((name, i) => [name, (sums.measures[name] ?? 0) + mean(i + 1)])),
+    loss: sums.loss + lossOf(result),
+    measures: Object.fromEntries(
+      measures.map((name, i) => [name, (sums.measures[name] ?? 0) + meanOf(result, i + 1)]),
+    ),
   };
 }
 
-function lossOf({ means }: StepResult): number {
-  return means.reduce((sum, [loss]) => sum + loss, 0);
+function lossOf(result: StepResult): number {
+  return meanOf(result, 0);
+}
+
+/** The step's mean of the loss (0) or of a measure (1 …), over all its micro-batches. */
+function meanOf({ means }: StepResult, i: number): number {
+  return means.reduce((sum, batch) => sum + batch[i], 0);
 }
 
 function summary({ steps, loss, tokens, label_tokens, milliseconds, measures }: LineSums) {

@@ -5,6 +5,7 @@ import type { TrainingBatch } from '../../batch.js';
 import { pairwise, RewardModel, scoresOf } from '../../tests/pairwise.js';
 import { readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
+import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
 import { NativeTensor } from '../device/native_tensor.js';
 import { parseLlamaConfig } from '../model/config.js';
@@ -149,13 +150,7 @@ describeShared('a reward model on pairs equals the reference', ['goldens/reward'
         evaluateEvery: 'no',
         saveEvery: 'no',
       },
-      hooks: {
-        log: (line) => lines.push(line as TrainLine),
-        evaluate: async () => undefined,
-        save: async () => {},
-        progress: () => {},
-        stopRequested: () => undefined,
-      },
+      hooks: { ...silentHooks, log: (line) => lines.push(line as TrainLine) },
     });
     expect(lines.length).toBe(trace.steps.length);
     trace.steps.forEach(({ loss, grad_norm, score_a, score_b }, i) => {

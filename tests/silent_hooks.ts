@@ -1,0 +1,10 @@
+import type { TrainingHooks } from '../engine/train/loop.js';
+
+/** Hooks of a run that nobody watches or stops: it evaluates nothing and saves nothing. */
+export const silentHooks: TrainingHooks = {
+  log: () => {},
+  evaluate: async () => undefined,
+  save: async () => {},
+  progress: () => {},
+  stopRequested: () => undefined,
+};
