@@ -57,10 +57,48 @@ struct Sizes {
   i64 group() const { return heads / kv_heads; }
 };
 
+// One query, as when a text is generated: keys and values are read where they lie, for laying them out would take
+// longer than what is done with them.
+template <class T>
+void forward_one_query(T* out, float* lse, i64 lse_stride, const T* q, const T* k, const T* v, i64 kv_stride, i64 keys,
+                       i64 kv_head, const Sizes& z, float scale, float* scratch) {
+  i64 d = z.head_dim, at = kv_head * d;
+  Carve carve{scratch};
+  float *s = carve.take(keys), *qq = carve.take(z.padded), *o = carve.take(z.padded);
+  for (i64 head = kv_head * z.group(); head < (kv_head + 1) * z.group(); head++) {
+    widen(qq, q + head * d, 0, 1, d, z.padded, scale);
+    float top = kMinusInfinity, total = 0;
+    for (i64 j = 0; j < keys; j++) {
+      const T* key = k + j * kv_stride + at;
+      float dot = 0;
+#pragma omp simd reduction(+ : dot)
+      for (i64 i = 0; i < d; i++) dot += qq[i] * load(key + i);
+      s[j] = dot;
+      top = dot > top ? dot : top;
+    }
+#pragma omp simd reduction(+ : total)
+    for (i64 j = 0; j < keys; j++) {
+      s[j] = exp_float(s[j] - top);
+      total += s[j];
+    }
+    std::memset(o, 0, size_t(d) * sizeof(float));
+    for (i64 j = 0; j < keys; j++) {
+      const T* value = v + j * kv_stride + at;
+      float p = s[j];
+#pragma omp simd
+      for (i64 i = 0; i < d; i++) o[i] += p * load(value + i);
+    }
+    narrow(out + head * d, 0, o, 1, d, z.padded, 1.f / total);
+    if (lse) lse[head * lse_stride] = top + std::log(total);
+  }
+}
+
 // One document, one key/value head.
 template <class T>
 void forward_task(T* out, float* lse, i64 lse_stride, const T* q, const T* k, const T* v, i64 q_stride, i64 kv_stride,
                   i64 queries, i64 keys, i64 kv_head, const Sizes& z, float scale, float* scratch) {
+  if (queries == 1)
+    return forward_one_query(out, lse, lse_stride, q, k, v, kv_stride, keys, kv_head, z, scale, scratch);
   i64 d = z.head_dim, padded = z.padded, wide = round_up(keys, kStep), shift = keys - queries;
   Carve carve{scratch};
   float *kt = carve.take(d * wide), *vv = carve.take(wide * padded), *qq = carve.take(kTile * padded),
