@@ -52,7 +52,8 @@ export function chooseToken(
   sampling: Sampling,
   at: Draw,
 ): number {
-  if (!sampling.temperature) return argmax(penalised(logits, previousIds, sampling.repetitionPenalty));
+  const { temperature, repetitionPenalty: penalty = 1 } = sampling;
+  if (!temperature) return argmax(penalty === 1 ? logits : penalised(logits, previousIds, penalty));
   return draw(probabilities(logits, previousIds, sampling), uniform(sampling.seed ?? 0, at));
 }
 
@@ -87,7 +88,7 @@ function mix(x: bigint): bigint {
   return x ^ (x >> 31n);
 }
 
-function argmax(scores: Float64Array): number {
+function argmax(scores: ArrayLike<number>): number {
   let best = 0;
   for (let id = 1; id < scores.length; id++) if (scores[id] > scores[best]) best = id;
   return best;
