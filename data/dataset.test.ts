@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
 import { describeShared, shared } from '../tests/shared.js';
+import { loadTokenizer } from '../tokenizer/index.js';
 import { type DatasetOptions, loadDataset } from './dataset.js';
 import { renderReport } from './report.js';
 
@@ -196,8 +197,9 @@ describeShared('loadDataset on the reference rows', ['goldens/alpaca', 'tokenize
   });
 
   it('encodes Alpaca rows with the LLaMA tokenizer, reporting what was cut', async () => {
+    const llama = await loadTokenizer(shared('tokenizers/llama'));
     const lines = readFileSync(`${goldens}/edge_512.jsonl`, 'utf8').trim().split('\n');
-    const options = { path: `${goldens}/edge_rows.json`, tokenizerDirectory: shared('tokenizers/llama') };
+    const options = { path: `${goldens}/edge_rows.json`, tokenizer: () => llama };
     const dataset = await load({ ...options, modelMaxLength: 512 });
     expect(dataset.report).toMatchObject({ form: 'alpaca', rowsRead: 10, emptyOutputs: [0], truncated: [] });
     for (const [i, line] of lines.entries())

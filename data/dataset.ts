@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.js';
-import { loadTokenizer } from '../tokenizer/index.js';
+import type { Tokenizer } from '../tokenizer/index.js';
 import { cacheFile, defaultCacheDirectory, hashFile, hashRows, readCache, writeCache } from './cache.js';
 import type { EncodedRows, Example } from './encode.js';
 import { type DatasetReport, findDuplicates, labelCountsOf } from './report.js';
@@ -11,8 +11,8 @@ import { checkVocabulary } from './vocabulary.js';
 export interface DatasetOptions {
   /** A data file as readRows reads it. */
   path: string;
-  /** Needed for Alpaca rows; unused for pre-tokenised ones. */
-  tokenizerDirectory?: string;
+  /** Gives the tokenizer, which Alpaca rows need; not called for pre-tokenised ones. */
+  tokenizer?: () => Tokenizer;
   /** Rows are cut to so many ids, BOS included; Infinity never cuts. */
   modelMaxLength: number;
   /** Keep rows without a label as examples of zero weight, as the paper's run did; else they are dropped. */
@@ -51,12 +51,12 @@ export interface Dataset {
 export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
   const { path, modelMaxLength, keepUnlabelledRows } = options;
   const form = await detectForm(path);
-  if (form === 'alpaca' && options.tokenizerDirectory === undefined)
+  if (form === 'alpaca' && options.tokenizer === undefined)
     throw new UserError(
       `${path} holds text: a tokenizer is needed to read it. Set tokenizer_name_or_path to a directory with ` +
         'tokenizer.json, or give pre-tokenised rows ("ids" with "labels" or "prompt_len").',
     );
-  const tokenizer = form === 'alpaca' ? await loadTokenizer(options.tokenizerDirectory!) : undefined;
+  const tokenizer = form === 'alpaca' ? options.tokenizer!() : undefined;
 
   const fileHash = await hashFile(path);
   const file = cacheFile(options.cacheDirectory ?? defaultCacheDirectory(), {

@@ -9,7 +9,7 @@ import { formatPrompt } from './prompt.js';
 /** One id a character, but "Response:x" shrinks to one id: the prompt's ids are then no prefix of the row's. */
 const tokenizer = {
   directory: 'fake',
-  bosId: 1,
+  prefix: [1],
   eosId: 2,
   encode: (text: string) =>
     Array.from(text.replace('Response:x', 'X'), (character) => character.codePointAt(0)!),
@@ -45,7 +45,7 @@ describe('encodeAlpacaRow', () => {
   });
 
   it('adds no BOS where the tokenizer has none, and needs an EOS', () => {
-    const without = encodeAlpacaRow(row, { ...tokenizer, bosId: undefined }, 512);
+    const without = encodeAlpacaRow(row, { ...tokenizer, prefix: [] }, 512);
     expect(without.ids).toEqual(encodeAlpacaRow(row, tokenizer, 512).ids.slice(1));
     expect(() => encodeAlpacaRow(row, { ...tokenizer, eosId: undefined }, 512)).toThrow(
       new UserError(

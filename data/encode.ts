@@ -30,8 +30,8 @@ export interface EncodedRows {
 }
 
 /**
- * An Alpaca row as Stanford's train.py makes it: BOS, prompt, output and EOS, cut on the right to
- * `modelMaxLength` ids; no label on as many ids as the prompt alone has, encoded and cut the same way.
+ * An Alpaca row as Stanford's train.py makes it: BOS (where the tokenizer puts it before a text), prompt, output and
+ * EOS, cut on the right to `modelMaxLength` ids; no label on as many ids as the prompt alone has, encoded and cut the same way.
  *
  * Prompt and output are joined as text before encoding, so the prompt's own ids need not be a prefix of the row's.
  * EOS is a special token, which is split off the text before anything else is encoded: appending its id is the same
@@ -42,12 +42,11 @@ export function encodeAlpacaRow(
   tokenizer: Tokenizer,
   modelMaxLength: number,
 ): Omit<Example, 'row'> {
-  const { bosId } = tokenizer;
+  const { prefix } = tokenizer;
   const eosId = eosOf(tokenizer);
-  const bos = bosId === undefined ? [] : [bosId];
   const prompt = formatPrompt(row);
-  const promptLength = Math.min(bos.length + tokenizer.encode(prompt).length, modelMaxLength);
-  const whole = [...bos, ...tokenizer.encode(prompt + row.output), eosId];
+  const promptLength = Math.min(prefix.length + tokenizer.encode(prompt).length, modelMaxLength);
+  const whole = [...prefix, ...tokenizer.encode(prompt + row.output), eosId];
   const ids = Int32Array.from(whole.slice(0, modelMaxLength));
   return { ids, labels: labelsAfter(ids, promptLength), truncated: whole.length - ids.length };
 }

@@ -129,7 +129,9 @@ describe('tokeniseFile', () => {
     await expect(compiledTokeniseFile({ ...good, path: bad })).rejects.toThrow(
       /\(row 200\): key "output" is missing/,
     );
-    const tokenizer = { ...good.tokenizer!, directory: join(folder, 'gone'), eosId: 2 };
-    await expect(compiledTokeniseFile({ ...good, tokenizer })).rejects.toThrow(/gone/);
+    const definition = { ...good.tokenizer!.definition, eosId: undefined };
+    await expect(
+      compiledTokeniseFile({ ...good, tokenizer: { ...good.tokenizer!, definition } }),
+    ).rejects.toThrow(/names no eos_token/);
   });
 });

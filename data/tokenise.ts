@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type { Tokenizer } from '../tokenizer/index.js';
+import type { Definition, Tokenizer } from '../tokenizer/index.js';
 import { type EncodedRows, encodeRows, eosOf, joinEncoded } from './encode.js';
 import { type RowBatch, readRows } from './sources.js';
 
@@ -16,7 +16,8 @@ export interface TokeniseOptions {
 
 /** What a tokenising thread is started with. */
 export interface EncodeWorkerData {
-  tokenizerDirectory: string;
+  directory: string;
+  definition: Definition;
   modelMaxLength: number;
 }
 
@@ -59,7 +60,11 @@ export async function tokeniseFile(
     (await stat(path)).size >= MIN_WORKER_BYTES
   ) {
     threads = options.threads;
-    const data: EncodeWorkerData = { tokenizerDirectory: tokenizer.directory, modelMaxLength };
+    const data: EncodeWorkerData = {
+      directory: tokenizer.directory,
+      definition: tokenizer.definition,
+      modelMaxLength,
+    };
     const workers = Array.from({ length: threads }, () => startWorker(data));
     try {
       // Two batches a worker: one being encoded while the next is read.

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TrainingBatch } from '../batch.js';
 import { makeMicroBatch } from '../data/index.js';
@@ -32,6 +32,7 @@ import { nextToken, type Objective } from '../engine/train/objective.js';
 import { fileError, UserError } from '../errors.js';
 import { allocate } from './allocate.js';
 import { checkSettings } from './check_settings.js';
+import { writeCompanions } from './companions.js';
 import { setInitialWeights } from './initial_weights.js';
 import { diskUse, memoryWarning } from './plan/needs.js';
 import { type PreparedRun, prepareRun } from './prepare.js';
@@ -42,16 +43,6 @@ import { count, plural } from './words.js';
 
 /** The settings of a run with all defaults, saved beside what it makes; a name that nobody gives a config of theirs. */
 const RESOLVED_CONFIG = 'resolved_config.yaml';
-
-/** What a Hugging Face directory holds besides weights and config; copied where the run's tokenizer or model has it. */
-const COMPANIONS = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'tokenizer.model',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'generation_config.json',
-];
 
 export interface FinetuneOptions {
   /** Go on from the newest whole checkpoint of `output_dir`; otherwise checkpoints that are there are refused. */
@@ -189,7 +180,7 @@ async function trainPrepared(
       machine,
     };
     const path = await writeCheckpoint(outputDir, step, async (directory) => {
-      await copyCompanions(config, directory);
+      await writeCompanions(directory, prepared.companions);
       return writeRunState(directory, parameters, optimizer, state);
     });
     if (config.save_total_limit !== undefined)
@@ -244,7 +235,7 @@ async function trainPrepared(
     if (end.outcome === 'finished') {
       checkFinite(end.step);
       await writeFinalModel(outputDir, async (directory) => {
-        await copyCompanions(config, directory);
+        await writeCompanions(directory, prepared.companions);
         return saveHfWeights(directory, prepared.model, parameters);
       });
     }
@@ -262,17 +253,6 @@ function* trainingSteps({ dataset, schedule }: PreparedRun, firstStep: number): 
 
 function* evaluationBatches({ evalDataset, evaluation }: PreparedRun): Generator<TrainingBatch> {
   for (const examples of evaluation) yield makeMicroBatch(evalDataset!, examples);
-}
-
-/** Tokenizer files from the tokenizer's directory, generation_config.json from the model's. */
-async function copyCompanions(config: RunConfig, directory: string): Promise<void> {
-  for (const name of COMPANIONS)
-    for (const source of [config.tokenizer_name_or_path, config.model_name_or_path]) {
-      if (source === undefined || !existsSync(join(source, name))) continue;
-      // Not copyFile: that of a read-only file could not be replaced later.
-      await writeFile(join(directory, name), await readFile(join(source, name)));
-      break;
-    }
 }
 
 function otherObjective({ path, state }: RunState, { name }: Objective): UserError {

@@ -6,14 +6,13 @@ import type { LlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 
-/** The ids that a model goes on from: BOS first, as in training; an instruction in Alpaca's prompt, a text as it is. */
+/** The ids that a model goes on from: BOS first where the tokenizer puts it, as in training; an instruction in Alpaca's prompt, a text as it is. */
 export function encodePrompt(
   tokenizer: Tokenizer,
   prompt: string | { instruction: string; input?: string },
 ): number[] {
   const text = typeof prompt === 'string' ? prompt : formatPrompt(prompt);
-  const bos = tokenizer.bosId === undefined ? [] : [tokenizer.bosId];
-  return [...bos, ...tokenizer.encode(text)];
+  return [...tokenizer.prefix, ...tokenizer.encode(text)];
 }
 
 /** What ends a text: named by generation_config.json, else by config.json, else by the tokenizer. */

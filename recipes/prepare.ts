@@ -13,6 +13,8 @@ import type { Precision } from '../engine/model/parameters.js';
 import type { AdamWOptions } from '../engine/optim/adamw.js';
 import { warmupStepsOf } from '../engine/optim/schedule.js';
 import type { TrainingOptions } from '../engine/train/loop.js';
+import { makeTokenizer, type Tokenizer } from '../tokenizer/index.js';
+import { type Companions, readCompanions } from './companions.js';
 import type { RunConfig } from './settings.js';
 
 /** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
@@ -21,6 +23,8 @@ export interface PreparedRun {
   model: LlamaConfig;
   device: DeviceName;
   precision: Precision;
+  /** What is saved beside each model: the tokenizer's files above all. */
+  companions: Companions;
   dataset: Dataset;
   evalDataset: Dataset | undefined;
   schedule: RunSchedule;
@@ -38,10 +42,14 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
       ? parseLlamaConfig(config.model_config, 'model_config')
       : readLlamaConfig(config.model_name_or_path!);
 
+  const companions = await readCompanions(config);
+  const directory = config.tokenizer_name_or_path;
+  let tokenizer: Tokenizer | undefined;
   const load = async (path: string) => {
     const dataset = await loadDataset({
       path,
-      tokenizerDirectory: config.tokenizer_name_or_path,
+      tokenizer:
+        directory === undefined ? undefined : () => (tokenizer ??= makeTokenizer(directory, companions)),
       modelMaxLength: config.model_max_length,
       keepUnlabelledRows: config.keep_unlabelled_rows,
       vocabSize: model.vocabSize,
@@ -63,6 +71,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   return {
     config,
     model,
+    companions,
     device: deviceOf(config),
     precision: config.bf16 ? 'bf16' : 'fp32',
     dataset,

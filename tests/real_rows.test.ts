@@ -47,9 +47,10 @@ describe.skipIf(!process.env.TSTRAIN_LONG_TESTS)('with TSTRAIN_LONG_TESTS=1', ()
 
     it('before training: about ln 32000', async () => {
       addon.setThreads(defaultThreads());
+      const tokenizer = await loadTokenizer(tokenizerDirectory);
       const dataset = await loadDataset({
         path: directory.at('held_out.jsonl'),
-        tokenizerDirectory,
+        tokenizer: () => tokenizer,
         modelMaxLength: 512,
         keepUnlabelledRows: false,
         threads: 1,

@@ -1,27 +1,30 @@
-import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { UserError } from '../errors.js';
-import { type AddedToken, template, tokenizerConfig, tokenizerJson } from './schema.js';
+import type { TokenizerFiles } from './files.js';
+import {
+  type AddedToken,
+  addedTokens,
+  type PostProcessorStep,
+  specialTokensMap,
+  type TokenizerConfig,
+  type TokenizerJson,
+  tokenizerConfig,
+  tokenizerJson,
+} from './schema.js';
 
-type TokenizerJson = z.infer<typeof tokenizerJson>;
-type TokenizerConfig = z.infer<typeof tokenizerConfig>;
-
-/** What the files of a tokenizer directory say, checked, with the forms that differ between versions made one. */
+/** What the files of a tokenizer directory say together, checked, with the forms that differ between versions made one. */
 export interface Definition {
-  /** tokenizer.json, with BOS and EOS among its added tokens. */
   json: TokenizerJson;
-  /** Left and right part of every merge, best first. */
+  /** Left and right part of every merge, best first; none of a Unigram model. */
   merges: [string, string][];
+  /** Of all files, BOS and EOS among them. */
+  addedTokens: AddedToken[];
   bosId: number | undefined;
   eosId: number | undefined;
-  /** Whether the tokenizer itself puts BOS before and EOS after a text when asked for special tokens. */
-  addBos: boolean;
-  addEos: boolean;
-  /** SHA-256 over the files read. */
-  hash: string;
+  /** What the tokenizer puts before and after a text when asked for special tokens. */
+  prefix: readonly number[];
+  suffix: readonly number[];
 }
 
 /** The token that stands for one byte where the vocabulary has no piece, such as `<0x0A>`. */
@@ -30,53 +33,72 @@ export function byteToken(byte: number): string {
 }
 
 /**
- * Reads `tokenizer.json` and, where there is one, `tokenizer_config.json` of a directory.
- * @throws UserError naming the file and the key: missing, not JSON, or asking for something unsupported
+ * What the files of a directory say, read together as transformers reads them.
+ * @throws UserError naming the file and the key, both files where they contradict each other: missing, not JSON, or
+ * asking for something unsupported
  */
-export async function readDefinition(directory: string): Promise<Definition> {
+export function definitionOf(directory: string, files: TokenizerFiles): Definition {
+  const read = <T extends z.ZodType>(name: string, schema: T): z.infer<T> | undefined => {
+    const bytes = files.get(name);
+    return bytes && parse(join(directory, name), bytes, schema);
+  };
   const file = join(directory, 'tokenizer.json');
-  if (!existsSync(file)) {
-    const hint = existsSync(join(directory, 'tokenizer.model'))
-      ? '; tokenizer.model alone is not read: save the tokenizer as tokenizer.json with Hugging Face transformers'
+  const json = read('tokenizer.json', tokenizerJson);
+  if (json === undefined) {
+    const hint = files.has('tokenizer.model')
+      ? '; tokenizer.model alone is not read. Hugging Face transformers makes tokenizer.json of it: python -c "from ' +
+        `transformers import AutoTokenizer; AutoTokenizer.from_pretrained('${directory}').save_pretrained('${directory}')"`
       : '';
     throw new UserError(`${file}: no such file${hint}`);
   }
-  const bytes = await read(file);
-  const hash = createHash('sha256').update(bytes);
-  const json = parse(file, bytes, tokenizerJson);
+  const config: TokenizerConfig = read('tokenizer_config.json', tokenizerConfig) ?? tokenizerConfig.parse({});
+  // Where tokenizer_config.json lists the added tokens, the files of older versions are not looked at.
+  const old = config.added_tokens_decoder === undefined;
+  const names = { ...config, ...(old ? given(read('special_tokens_map.json', specialTokensMap)) : {}) };
+  const namesFile = (key: keyof typeof names) =>
+    join(directory, names[key] === config[key] ? 'tokenizer_config.json' : 'special_tokens_map.json');
 
-  const configFile = join(directory, 'tokenizer_config.json');
-  let config: TokenizerConfig = {};
-  if (existsSync(configFile)) {
-    const configBytes = await read(configFile);
-    hash.update(configBytes);
-    config = parse(configFile, configBytes, tokenizerConfig);
+  const tokens = new TokenList(file, json);
+  if (old) {
+    const added = [...(read('added_tokens.json', addedTokens) ?? [])].sort(([, a], [, b]) => a - b);
+    const special = new Set(specialNames(names));
+    for (const [content, id] of added)
+      if (!tokens.has(content) || tokens.idOf(content) !== id)
+        tokens.add(join(directory, 'added_tokens.json'), { ...plain(content, special.has(content)), id });
+  } else {
+    const listed = Object.entries(config.added_tokens_decoder!).map(([id, token]) => ({
+      ...token,
+      id: Number(id),
+    }));
+    for (const token of listed) tokens.add(join(directory, 'tokenizer_config.json'), token);
   }
+  for (const content of [...(names.additional_special_tokens ?? []), ...(names.extra_special_tokens ?? [])])
+    tokens.addNamed(content);
 
-  checkIds(file, json);
+  const merges = json.model.type === 'BPE' ? readMerges(file, json.model) : [];
   checkUnknown(file, json);
-  const merges = readMerges(file, json);
-  const bos = specialToken(file, json, configFile, 'bos_token', config.bos_token, '<s>');
-  const eos = specialToken(file, json, configFile, 'eos_token', config.eos_token, '</s>');
-  const named = [bos, eos].filter((token) => token !== undefined);
-  const around = template.safeParse(json.post_processor).data;
-  return {
-    json: { ...json, added_tokens: [...new Set([...json.added_tokens, ...named])] },
-    merges,
-    bosId: bos?.id,
-    eosId: eos?.id,
-    addBos: config.add_bos_token ?? (bos && around?.includes(bos.content)) ?? true,
-    addEos: config.add_eos_token ?? (eos && around?.includes(eos.content)) ?? false,
-    hash: hash.digest('hex'),
+  const special = (key: 'bos_token' | 'eos_token', standard: string): number | undefined => {
+    const name = names[key];
+    if (name === null) return undefined;
+    const content = name ?? standard;
+    if (tokens.idOf(content) !== undefined) return tokens.addNamed(content);
+    if (name === undefined) return undefined;
+    throw new UserError(`${namesFile(key)}: ${key} is ${JSON.stringify(content)}, which ${file} has not`);
   };
-}
-
-async function read(file: string): Promise<Uint8Array> {
-  try {
-    return await readFile(file);
-  } catch (error) {
-    throw new UserError(`${file}: cannot be read: ${(error as Error).message}`);
-  }
+  const bosId = special('bos_token', '<s>');
+  const eosId = special('eos_token', '</s>');
+  const around = readTemplate(file, json.post_processor);
+  // The LLaMA tokenizer's own default, where no file says anything else.
+  const llama = /^(Llama|CodeLlama)Tokenizer/.test(config.tokenizer_class ?? 'LlamaTokenizer');
+  return {
+    json,
+    merges,
+    addedTokens: tokens.added,
+    bosId,
+    eosId,
+    prefix: withOrWithout(around?.before, bosId, config.add_bos_token, llama),
+    suffix: withOrWithout(around?.after, eosId, config.add_eos_token, false),
+  };
 }
 
 function parse<T extends z.ZodType>(file: string, bytes: Uint8Array, schema: T): z.infer<T> {
@@ -89,22 +111,119 @@ function parse<T extends z.ZodType>(file: string, bytes: Uint8Array, schema: T):
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0];
-  const found = path.at(-1) === 'type' ? `; the file says ${JSON.stringify(valueAt(value, path))}` : '';
-  throw new UserError(`${file}: ${path.join('.') || 'the file'}: ${message}${found}`);
+  const instead = message.includes('not supported')
+    ? '; rows of token ids need no tokenizer: {"ids": [...], "labels": [...]}'
+    : '';
+  throw new UserError(`${file}: ${path.join('.') || 'the file'}: ${message}${instead}`);
 }
 
-function valueAt(value: unknown, path: PropertyKey[]): unknown {
-  return path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value);
+/** The keys of an object that have a value. */
+function given<T extends object>(values: T | undefined): Partial<T> {
+  const entries = Object.entries(values ?? {}).filter(([, value]) => value != null);
+  return Object.fromEntries(entries) as Partial<T>;
+}
+
+const plain = (content: string, special: boolean) => ({
+  content,
+  special,
+  normalized: !special,
+  single_word: false,
+  lstrip: false,
+  rstrip: false,
+});
+
+/** The added tokens of all files: each new one takes the next id, as it does in `tokenizers`. */
+class TokenList {
+  private readonly tokens = new Map<string, AddedToken>();
+  /** Token → id, added ones included. */
+  private readonly ids: Map<string, number>;
+  private next: number;
+
+  constructor(
+    private readonly file: string,
+    { model, added_tokens }: TokenizerJson,
+  ) {
+    this.ids = new Map(model.vocab);
+    const byId = new Map<number, string>();
+    this.next = 0;
+    const take = (content: string, id: number) => {
+      const other = byId.get(id);
+      if (other !== undefined && other !== content)
+        throw new UserError(
+          `${file}: id ${id} is both ${JSON.stringify(other)} and ${JSON.stringify(content)}`,
+        );
+      byId.set(id, content);
+      this.next = Math.max(this.next, id + 1);
+    };
+    for (const [content, id] of this.ids) take(content, id);
+    for (const token of added_tokens) {
+      const { content, id } = token;
+      const known = this.ids.get(content);
+      if (known !== undefined && known !== id)
+        throw new UserError(`${file}: ${JSON.stringify(content)} has two ids, ${known} and ${id}`);
+      take(content, id);
+      this.ids.set(content, id);
+      this.tokens.set(content, token);
+    }
+  }
+
+  get added(): AddedToken[] {
+    return [...this.tokens.values()];
+  }
+
+  idOf(content: string): number | undefined {
+    return this.ids.get(content);
+  }
+
+  has(content: string): boolean {
+    return this.tokens.has(content);
+  }
+
+  /** A token of another file: its flags count. @throws UserError when it says another id than tokenizer.json gives it */
+  add(source: string, token: AddedToken): void {
+    const known = this.ids.get(token.content);
+    const id = known ?? this.next;
+    if (id !== token.id)
+      throw new UserError(
+        `${source}: ${JSON.stringify(token.content)} has the id ${token.id}; in ${this.file} ` +
+          (known === undefined ? `the next free id is ${id}` : `it has ${id}`) +
+          '. The files belong to different tokenizers: save them together anew, or remove the one that is out of date',
+      );
+    this.put(token);
+  }
+
+  /** A special token that is named somewhere; where no file lists it, it becomes one. @returns its id */
+  addNamed(content: string): number {
+    if (!this.tokens.has(content))
+      this.put({ ...plain(content, true), id: this.ids.get(content) ?? this.next });
+    return this.ids.get(content)!;
+  }
+
+  private put(token: AddedToken): void {
+    this.ids.set(token.content, token.id);
+    this.tokens.set(token.content, token);
+    this.next = Math.max(this.next, token.id + 1);
+  }
+}
+
+function specialNames(names: Partial<TokenizerConfig>): string[] {
+  const { bos_token, eos_token, unk_token, additional_special_tokens, extra_special_tokens } = names;
+  return [bos_token, eos_token, unk_token, additional_special_tokens, extra_special_tokens]
+    .flat()
+    .filter((name) => name != null);
 }
 
 /** Merges come as "left right" or as pairs. */
-function readMerges(file: string, { model }: TokenizerJson): [string, string][] {
+function readMerges(file: string, model: TokenizerJson['model'] & { type: 'BPE' }): [string, string][] {
   return model.merges.map((merge, rank) => {
     const parts = typeof merge === 'string' ? merge.split(' ') : merge;
-    // A space within a piece would make the library's key for a merge, "left right", ambiguous.
-    if (parts.length !== 2 || parts.some((part) => part === '' || part.includes(' ')))
+    if (
+      !Array.isArray(parts) ||
+      parts.length !== 2 ||
+      parts.some((part) => typeof part !== 'string' || part === '')
+    )
       throw new UserError(`${file}: model.merges[${rank}] is not two pieces: ${JSON.stringify(merge)}`);
-    const [left, right] = parts;
+    const [left, right] = parts as [string, string];
     for (const piece of [left, right, left + right])
       if (!model.vocab.has(piece))
         throw new UserError(
@@ -114,62 +233,67 @@ function readMerges(file: string, { model }: TokenizerJson): [string, string][] 
   });
 }
 
-/**
- * The token that `key` of tokenizer_config.json names; where the key is absent the LLaMA tokenizer's own default,
- * if tokenizer.json has it; none where the key says null.
- */
-function specialToken(
-  file: string,
-  { added_tokens, model }: TokenizerJson,
-  configFile: string,
-  key: string,
-  name: string | null | undefined,
-  standard: string,
-): AddedToken | undefined {
-  if (name === null) return undefined;
-  const content = name ?? standard;
-  const added = added_tokens.find((token) => token.content === content);
-  if (added !== undefined) return added;
-  const id = model.vocab.get(content);
-  if (id !== undefined) return { id, content, special: true, lstrip: false, rstrip: false };
-  if (name === undefined) return undefined;
-  throw new UserError(`${configFile}: ${key} is ${JSON.stringify(content)}, which ${file} has not`);
-}
-
-/** Two tokens with one id, or one token with two, would make decoding ambiguous. */
-function checkIds(file: string, { model, added_tokens }: TokenizerJson): void {
-  const tokens = new Map<number, string>();
-  for (const [token, id] of model.vocab) {
-    if (tokens.has(id))
-      throw new UserError(
-        `${file}: id ${id} is both ${JSON.stringify(tokens.get(id))} and ${JSON.stringify(token)}`,
-      );
-    tokens.set(id, token);
-  }
-  for (const { content, id } of added_tokens) {
-    const other = tokens.get(id);
-    if (other !== undefined && other !== content)
-      throw new UserError(
-        `${file}: id ${id} is both ${JSON.stringify(other)} and ${JSON.stringify(content)}`,
-      );
-    const otherId = model.vocab.get(content);
-    if (otherId !== undefined && otherId !== id)
-      throw new UserError(`${file}: ${JSON.stringify(content)} has two ids, ${otherId} and ${id}`);
-    tokens.set(id, content);
-  }
-}
-
 /** Every character must become something: its bytes, or the unknown token. */
-function checkUnknown(file: string, { model }: TokenizerJson): void {
+function checkUnknown(file: string, { model, pre_tokenizer }: TokenizerJson): void {
+  if (model.type === 'Unigram') {
+    if (model.unk_id != null && model.unk_id < model.scores.length) return;
+    throw new UserError(
+      `${file}: model.unk_id is ${model.unk_id ?? 'missing'}; it must be an id of model.vocab`,
+    );
+  }
   if (model.unk_token != null) {
     if (model.vocab.has(model.unk_token)) return;
     throw new UserError(
       `${file}: model.unk_token is ${JSON.stringify(model.unk_token)}, which model.vocab has not`,
     );
   }
+  // In a byte-level vocabulary a byte without a token vanishes, as in `tokenizers`: SmolLM2's has none for some
+  // control characters.
+  if (pre_tokenizer.some(({ type }) => type === 'ByteLevel')) return;
   const bytes = Array.from({ length: 256 }, (_, byte) => byteToken(byte));
   if (!model.byte_fallback || !bytes.every((token) => model.vocab.has(token)))
     throw new UserError(
       `${file}: model.unk_token is needed, since model.vocab has no token for some characters`,
     );
+}
+
+/** The ids that a post-processor puts before and after a single text; undefined where there is none. */
+function readTemplate(
+  file: string,
+  steps: readonly PostProcessorStep[] | undefined,
+): { before: number[]; after: number[] } | undefined {
+  if (steps === undefined) return undefined;
+  const around = { before: [] as number[], after: [] as number[] };
+  for (const step of steps) {
+    if (step.type === 'BertProcessing' || step.type === 'RobertaProcessing') {
+      around.before.unshift(step.cls[1]);
+      around.after.push(step.sep[1]);
+    }
+    if (step.type !== 'TemplateProcessing') continue;
+    const at = step.single.findIndex(({ SpecialToken }) => SpecialToken === undefined);
+    const idsOf = (parts: typeof step.single) =>
+      parts.flatMap(({ SpecialToken }) => {
+        if (SpecialToken === undefined) return [];
+        const ids = step.special_tokens[SpecialToken.id]?.ids;
+        if (ids) return ids;
+        throw new UserError(
+          `${file}: post_processor: special_tokens says nothing of ${JSON.stringify(SpecialToken.id)}`,
+        );
+      });
+    around.before.unshift(...idsOf(step.single.slice(0, at)));
+    around.after.push(...idsOf(step.single.slice(at)));
+  }
+  return around;
+}
+
+/** `ids` of a template, or `id` alone where there is none; add_bos_token or add_eos_token has the last word. */
+function withOrWithout(
+  ids: readonly number[] | undefined,
+  id: number | undefined,
+  flag: boolean | null | undefined,
+  standard: boolean,
+): readonly number[] {
+  const named = id === undefined ? [] : [id];
+  if (flag != null) return flag ? named : [];
+  return ids ?? (standard ? named : []);
 }

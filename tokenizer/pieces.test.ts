@@ -19,13 +19,7 @@ function mergeAll(text: string, merges: readonly Merge[]): string[] {
 }
 
 function cut(text: string, merges: readonly Merge[]): string[] {
-  const cutter = new PieceCutter(merges);
-  const pieces: string[] = [];
-  for (let start = 0, end: number; start < text.length; start = end) {
-    end = cutter.end(text, start);
-    pieces.push(text.slice(start, end));
-  }
-  return pieces;
+  return new PieceCutter(merges).pieces(text);
 }
 
 describe('PieceCutter', () => {

@@ -34,8 +34,18 @@ export class PieceCutter {
       this.joins[this.index(left.charCodeAt(left.length - 1), right.charCodeAt(0))] = 1;
   }
 
+  /** The pieces of a word, in order. */
+  pieces(word: string): string[] {
+    const pieces: string[] = [];
+    for (let start = 0, end: number; start < word.length; start = end) {
+      end = this.end(word, start);
+      pieces.push(word.slice(start, end));
+    }
+    return pieces;
+  }
+
   /** The end of the piece of `word` that begins at `start`. */
-  end(word: string, start: number): number {
+  private end(word: string, start: number): number {
     let left = word.charCodeAt(start);
     let end = start + 1;
     for (; end < word.length; end++) {

@@ -1,114 +1,215 @@
 import { z } from 'zod';
+import { compile } from './pattern.js';
 
-const addedToken = z.object({
-  id: z.int().nonnegative(),
+const flags = {
   content: z.string().min(1),
-  single_word: z.literal(false, 'single_word: true is not supported').optional(),
+  single_word: z.boolean().default(false),
   lstrip: z.boolean().default(false),
   rstrip: z.boolean().default(false),
+  normalized: z.boolean().optional(),
   special: z.boolean().default(false),
+};
+
+const readToken = <T extends { special: boolean; normalized?: boolean | undefined }>({
+  normalized,
+  ...token
+}: T) => ({
+  ...token,
+  normalized: normalized ?? !token.special,
 });
 
-/** A token that is matched in the raw text, before anything else happens to it. */
+const id = z.int().nonnegative();
+const addedToken = z.object({ id, ...flags }).transform(readToken);
+const addedTokenWithoutId = z.object(flags).transform(readToken);
+
+/** A token that is found in the text before the text is taken apart. */
 export type AddedToken = z.infer<typeof addedToken>;
 
-const replace = z.object({
-  type: z.literal('Replace'),
-  pattern: z.object({ String: z.string('expected a string (regular expressions are not supported)') }),
-  content: z.string(),
+const pattern = z
+  .union([z.object({ String: z.string().min(1) }), z.object({ Regex: z.string().min(1) })], {
+    error: 'expected {"String": …} or {"Regex": …}',
+  })
+  .transform((value, context) => {
+    try {
+      return compile(value);
+    } catch (error) {
+      context.addIssue({
+        code: 'custom',
+        message: `this regular expression is not supported: ${(error as Error).message}`,
+      });
+      return z.NEVER;
+    }
+  });
+
+const step = <T extends string, S extends z.ZodRawShape>(type: T, shape: S) =>
+  z.object({ type: z.literal(type), ...shape });
+
+/** One step of a kind, of several that `Sequence` has under `key`, or none (null): always a list. */
+function steps<S extends readonly [z.ZodObject, ...z.ZodObject[]]>(key: string, options: S) {
+  const types = options.map(({ shape }) => (shape.type as z.ZodLiteral<string>).value);
+  const flat = (value: unknown, depth: number): unknown[] => {
+    const { type, [key]: inner } = (value ?? {}) as Record<string, unknown>;
+    if (value == null) return [];
+    return type === 'Sequence' && Array.isArray(inner) && depth < 8
+      ? inner.flatMap((each) => flat(each, depth + 1))
+      : [value];
+  };
+  const one = z.discriminatedUnion('type', options as unknown as [S[number], ...S[number][]], {
+    error: ({ input }) =>
+      `${JSON.stringify((input as { type?: unknown } | null)?.type)} is not supported (${types.join(', ')} are)`,
+  });
+  return z.preprocess((value) => flat(value, 0), z.array(one)) as unknown as z.ZodType<z.output<S[number]>[]>;
+}
+
+const normalizer = steps('normalizers', [
+  step('Prepend', { prepend: z.string() }),
+  step('Replace', { pattern, content: z.string() }),
+  step('NFC', {}),
+  step('NFD', {}),
+  step('NFKC', {}),
+  step('NFKD', {}),
+  step('Lowercase', {}),
+  step('Strip', { strip_left: z.boolean().default(true), strip_right: z.boolean().default(true) }),
+]);
+export type NormalizerStep = z.infer<typeof normalizer>[number];
+
+const metaspace = {
+  replacement: z.string().length(1).default('▁'),
+  // The first form of this says add_prefix_space, the later one prepend_scheme and split.
+  add_prefix_space: z.boolean().optional(),
+  prepend_scheme: z.enum(['always', 'first', 'never']).optional(),
+  split: z.boolean().default(true),
+};
+const behavior = z.enum(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']);
+
+const preTokenizer = steps('pretokenizers', [
+  step('Metaspace', metaspace),
+  step('ByteLevel', { add_prefix_space: z.boolean().default(true), use_regex: z.boolean().default(true) }),
+  step('Split', { pattern, behavior, invert: z.boolean().default(false) }),
+  step('Digits', { individual_digits: z.boolean().default(false) }),
+  step('Punctuation', { behavior: behavior.default('Isolated') }),
+  step('Whitespace', {}),
+  step('WhitespaceSplit', {}),
+]);
+export type PreTokenizerStep = z.infer<typeof preTokenizer>[number];
+
+const decoder = steps('decoders', [
+  step('Replace', { pattern, content: z.string() }),
+  step('ByteFallback', {}),
+  step('Fuse', {}),
+  step('Strip', { content: z.string().length(1), start: z.int().nonnegative(), stop: z.int().nonnegative() }),
+  step('Metaspace', metaspace),
+  step('ByteLevel', {}),
+]).refine((list) => list.length > 0, 'missing; {"type": "Fuse"} joins the tokens as they are');
+export type DecoderStep = z.infer<typeof decoder>[number];
+
+const pair = z.tuple([z.string(), id]);
+const postProcessor = steps('processors', [
+  step('TemplateProcessing', {
+    single: z.array(z.object({ SpecialToken: z.object({ id: z.string() }).optional() })),
+    special_tokens: z.record(z.string(), z.object({ ids: z.array(id) })).default({}),
+  }),
+  step('ByteLevel', {}),
+  step('BertProcessing', { sep: pair, cls: pair }),
+  step('RobertaProcessing', { sep: pair, cls: pair }),
+]);
+export type PostProcessorStep = z.infer<typeof postProcessor>[number];
+
+/** An object of whole numbers, kept as a Map: a token may have the name of anything, `__proto__` included. */
+const vocabulary = z
+  .custom<Record<string, number>>(isObject, 'expected an object from tokens to ids')
+  .transform((value, context) => {
+    const entries = Object.entries(value);
+    const wrong = entries.find(([, number]) => !Number.isSafeInteger(number) || number < 0);
+    if (wrong)
+      context.addIssue({
+        code: 'custom',
+        message: `${JSON.stringify(wrong[0])} has no whole number as its id`,
+      });
+    return new Map(entries);
+  });
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const absent = (key: string) => z.union([z.null(), z.literal('')], `${key} is not supported`).optional();
+
+const bpe = z.object({
+  type: z.literal('BPE'),
+  dropout: z.literal([0, null], 'BPE dropout is not supported').optional(),
+  unk_token: z.string().nullish(),
+  continuing_subword_prefix: absent('continuing_subword_prefix'),
+  end_of_word_suffix: absent('end_of_word_suffix'),
+  fuse_unk: z.boolean().default(false),
+  byte_fallback: z.boolean().default(false),
+  ignore_merges: z.boolean().default(false),
+  vocab: vocabulary,
+  // One string with a space between them, or a pair: looked at one by one in definition.ts, for there are many.
+  merges: z.array(z.unknown()),
 });
 
-const normalizerStep = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('Prepend'), prepend: z.string() }),
-  z.object({ type: z.literal('NFC') }),
-  z.object({ type: z.literal('NFKC') }),
-  replace,
-]);
-
-const metaspace = z
+const unigram = z
   .object({
-    type: z.literal('Metaspace'),
-    replacement: z.string().length(1),
-    // The first form of this says add_prefix_space, the later one prepend_scheme and split.
-    add_prefix_space: z.boolean().optional(),
-    prepend_scheme: z.enum(['always', 'first', 'never']).optional(),
-    split: z.boolean().default(true),
+    type: z.literal('Unigram'),
+    unk_id: id.nullish(),
+    byte_fallback: z.boolean().default(false),
+    vocab: z.array(z.tuple([z.string(), z.number()])).min(1),
   })
-  .transform((step) => ({
-    ...step,
-    add_prefix_space: step.add_prefix_space ?? step.prepend_scheme !== 'never',
+  .transform((model) => ({
+    ...model,
+    scores: model.vocab,
+    vocab: new Map(model.vocab.map(([piece], i) => [piece, i])),
   }));
-
-const decoderStep = z.discriminatedUnion('type', [
-  replace,
-  z.object({ type: z.literal('ByteFallback') }),
-  z.object({ type: z.literal('Fuse') }),
-  z.object({
-    type: z.literal('Strip'),
-    content: z.string(),
-    start: z.int().min(0).max(1, 'a Strip of more than one character is not supported'),
-    stop: z.literal(0, 'a Strip at the end is not supported'),
-  }),
-  metaspace,
-]);
-
-const absent = (key: string) =>
-  z
-    .union([z.null(), z.literal('')], `${key} is not supported`)
-    .optional()
-    .transform(() => null);
 
 /** `tokenizer.json` as far as it is supported: other forms are refused, unknown keys are dropped. */
 export const tokenizerJson = z.object({
-  added_tokens: z.array(addedToken).default([]),
-  normalizer: z
-    .discriminatedUnion('type', [
-      z.object({ type: z.literal('Sequence'), normalizers: z.array(normalizerStep) }),
-      ...normalizerStep.options,
-    ])
+  added_tokens: z
+    .array(addedToken)
     .nullish()
-    .transform((normalizer) => normalizer ?? null),
-  pre_tokenizer: metaspace.nullish().transform((preTokenizer) => preTokenizer ?? null),
-  post_processor: z.unknown(),
-  decoder: z.discriminatedUnion(
-    'type',
-    [z.object({ type: z.literal('Sequence'), decoders: z.array(decoderStep) }), ...decoderStep.options],
-    {
+    .transform((tokens) => tokens ?? []),
+  normalizer,
+  pre_tokenizer: preTokenizer,
+  // Without one, transformers makes one for the classes of tokenizers that it knows.
+  post_processor: z.preprocess((value) => value ?? undefined, postProcessor.optional()),
+  decoder,
+  // Files of the first years do not say the type.
+  model: z.preprocess(
+    (model) =>
+      isObject(model) && !('type' in (model as object)) ? { type: 'BPE', ...(model as object) } : model,
+    z.discriminatedUnion('type', [bpe, unigram], {
       error: ({ input }) =>
-        input == null ? 'missing; {"type": "Fuse"} joins the tokens as they are' : undefined,
-    },
+        `${JSON.stringify((input as { type?: unknown } | null)?.type)} is not supported (BPE, Unigram are)`,
+    }),
   ),
-  model: z.object({
-    type: z.literal('BPE'),
-    dropout: z.literal([0, null], 'BPE dropout is not supported').optional(),
-    unk_token: z.string().nullish(),
-    continuing_subword_prefix: absent('continuing_subword_prefix'),
-    end_of_word_suffix: absent('end_of_word_suffix'),
-    ignore_merges: z.literal(false, 'ignore_merges: true is not supported').optional(),
-    fuse_unk: z.boolean().default(false),
-    byte_fallback: z.boolean().default(false),
-    vocab: z.record(z.string(), z.int().nonnegative()).transform((vocab) => new Map(Object.entries(vocab))),
-    // One string with a space between them, or a pair.
-    merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()])])),
-  }),
 });
+export type TokenizerJson = z.infer<typeof tokenizerJson>;
 
-const namedToken = z
-  .union([z.string(), z.object({ content: z.string() }).transform((token) => token.content)])
-  .nullish();
+const named = z.union([z.string(), z.object({ content: z.string() }).transform(({ content }) => content)]);
+const orNone = named.nullish().transform((name) => (name === '' ? null : name));
+const namedList = z.array(named).nullish();
+
+const namedTokens = {
+  bos_token: orNone,
+  eos_token: orNone,
+  unk_token: orNone,
+  additional_special_tokens: namedList,
+  // A list in transformers 5; its object of names for other purposes adds nothing that a text model uses.
+  extra_special_tokens: namedList.catch(undefined),
+};
 
 /** The keys of `tokenizer_config.json` that decide ids. */
 export const tokenizerConfig = z.object({
-  bos_token: namedToken,
-  eos_token: namedToken,
+  ...namedTokens,
   add_bos_token: z.boolean().nullish(),
   add_eos_token: z.boolean().nullish(),
+  added_tokens_decoder: z.record(z.string().regex(/^\d+$/, 'expected an id'), addedTokenWithoutId).optional(),
+  tokenizer_class: z.string().nullish(),
 });
+export type TokenizerConfig = z.infer<typeof tokenizerConfig>;
 
-/** The special tokens that a TemplateProcessing puts around a single text. */
-export const template = z
-  .object({
-    type: z.literal('TemplateProcessing'),
-    single: z.array(z.object({ SpecialToken: z.object({ id: z.string() }).optional() })),
-  })
-  .transform(({ single }) => single.flatMap((part) => part.SpecialToken?.id ?? []));
+/** The keys of `special_tokens_map.json` that decide ids. */
+export const specialTokensMap = z.object(namedTokens);
+
+/** `added_tokens.json`: from tokens to ids. */
+export const addedTokens = vocabulary;

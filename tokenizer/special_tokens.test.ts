@@ -5,6 +5,8 @@ const token = (id: number, content: string, strip = {}) => ({
   id,
   content,
   special: true,
+  normalized: false,
+  single_word: false,
   lstrip: false,
   rstrip: false,
   ...strip,
@@ -43,6 +45,22 @@ describe('sectionSplitter', () => {
       { id: 2 },
       { text: 'c' },
     ]);
+  });
+
+  it('takes a token with single_word for one only where it touches no word', () => {
+    const split = sectionSplitter([token(1, 'and', { single_word: true })]);
+    expect(split('and sand and_ andé and')).toEqual([{ id: 1 }, { text: ' sand and_ andé ' }, { id: 1 }]);
+  });
+
+  it('gives white space between two tokens to the first that wants it', () => {
+    const split = sectionSplitter([token(1, '<r>', { rstrip: true }), token(2, '<l>', { lstrip: true })]);
+    expect(split('<r>  <l>')).toEqual([{ id: 1 }, { id: 2 }]);
+  });
+
+  it('looks for white space before a token in the time that it is long', () => {
+    const split = sectionSplitter([token(1, '<l>', { lstrip: true })]);
+    // Twice as much as a regular expression such as \\s*(<l>) tries in minutes.
+    expect(split(`${' '.repeat(200_000)}a`)).toHaveLength(1);
   });
 
   it('gives the whole text where there are no tokens', () => {

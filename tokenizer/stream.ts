@@ -1,36 +1,59 @@
 import { byteToken } from './definition.js';
 
+/** Turns ids into text as they are generated. All that is returned equals `decode` of all ids. */
+export interface TokenStream {
+  /**
+   * The text that has become certain with `id`: sometimes empty, never half a character.
+   * @throws UserError when `id` is outside the vocabulary
+   */
+  push(id: number): string;
+  /** The text of what is left: U+FFFD for a character that was not completed. */
+  end(): string;
+}
+
+/** The stream of a byte-level vocabulary: a character is certain with its last byte. */
+export class ByteStream implements TokenStream {
+  private readonly decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+
+  /** @param bytesAt the bytes of an id; none for an id that shows nothing */
+  constructor(private readonly bytesAt: (id: number) => Uint8Array) {}
+
+  push(id: number): string {
+    return this.decoder.decode(this.bytesAt(id), { stream: true });
+  }
+
+  end(): string {
+    return this.decoder.decode();
+  }
+}
+
 /**
- * Turns ids into text as they are generated. A piece's text is certain when it comes; a character that the
- * vocabulary spells in bytes only when its last byte has come.
+ * The stream of a vocabulary of pieces. A piece's text is certain when it comes; a character that the vocabulary
+ * spells in bytes only when its last byte has come.
  *
  * All that is returned equals `decode` of all ids, with one exception: where bytes that are not UTF-8 follow
  * directly on characters spelt in bytes, `decode` shows that whole run as U+FFFD, and here the characters are
  * already out.
  */
-export class TokenStream {
+export class PieceStream implements TokenStream {
   private bytes: number[] = [];
   private atStart = true;
 
   /**
    * @param tokenAt the token of an id; undefined for an id that shows nothing
-   * @param byteAt the byte that an id stands for; undefined for all other ids
+   * @param byteOf the byte that a token stands for; undefined for all others
    * @param join the text of a list of tokens, as the tokenizer's decoder gives it
    */
   constructor(
     private readonly tokenAt: (id: number) => string | undefined,
-    private readonly byteAt: (id: number) => number | undefined,
-    private readonly join: (tokens: string[]) => string,
+    private readonly byteOf: (token: string) => number | undefined,
+    private readonly join: (tokens: readonly string[]) => string,
   ) {}
 
-  /**
-   * The text that has become certain with `id`: sometimes empty, never half a character.
-   * @throws UserError when `id` is outside the vocabulary
-   */
   push(id: number): string {
     const token = this.tokenAt(id);
     if (token === undefined) return '';
-    const byte = this.byteAt(id);
+    const byte = this.byteOf(token);
     if (byte === undefined) return this.end() + this.text([token]);
     this.bytes.push(byte);
     let broken = '';
@@ -38,7 +61,6 @@ export class TokenStream {
     return isCharacter(this.bytes) ? broken + this.end() : broken;
   }
 
-  /** The text of what is left: U+FFFD for each byte of a character that was not completed. */
   end(): string {
     const tokens = this.bytes.map(byteToken);
     this.bytes = [];

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { tinyTokenizer, writeTokenizer } from '../tests/tiny_tokenizer.js';
+import { BYTE_CHARACTERS, spellBytes } from './byte_level.js';
+import { byteToken } from './definition.js';
 import { loadTokenizer } from './index.js';
 
 type Json = ReturnType<typeof tinyTokenizer>;
@@ -68,7 +70,8 @@ describe('encode', () => {
     const { tokenizer, tokens } = await load((json) => {
       const id = Object.keys(json.model.vocab).length;
       json.added_tokens.push({ ...json.added_tokens[0], id, content: '[PAD]' });
-      json.added_tokens.push({ ...json.added_tokens[0], id: id + 1, content: '### low', special: false });
+      const ordinary = { ...json.added_tokens[0], special: false };
+      json.added_tokens.push({ ...ordinary, id: id + 1, content: '### low', normalized: false });
     });
     const { vocab } = tinyTokenizer().model;
     expect(tokenizer.vocabSize).toBe(Object.keys(vocab).length + 2);
@@ -76,20 +79,54 @@ describe('encode', () => {
     expect(tokenizer.decode(tokenizer.encode('### low[PAD]'), { skipSpecial: true })).toBe('### low');
   });
 
-  it('adds BOS and EOS only on request, as the flags of the tokenizer say', async () => {
-    const { tokenizer } = await load();
-    expect(tokenizer.encode('a', { special: true })).toEqual([1, ...tokenizer.encode('a')]);
-    const both = await load(undefined, { add_bos_token: true, add_eos_token: true });
-    expect(both.tokenizer.encode('a', { special: true })).toEqual([1, ...tokenizer.encode('a'), 2]);
-    const none = await load(undefined, { add_bos_token: false });
-    expect(none.tokenizer.encode('a', { special: true })).toEqual(tokenizer.encode('a'));
-    const template = await load((json) => {
-      json.post_processor = {
-        type: 'TemplateProcessing',
-        single: [{ Sequence: { id: 'A', type_id: 0 } }, { SpecialToken: { id: '</s>', type_id: 0 } }],
-      };
+  it('finds an added token with normalized: true in the normalized text, as its own normalized form', async () => {
+    const { tokenizer, tokens } = await load((json) => {
+      const id = Object.keys(json.model.vocab).length;
+      json.added_tokens.push({ ...json.added_tokens[0], id, content: 'low n', special: false });
     });
-    expect(template.tokenizer.encode('a', { special: true })).toEqual([...tokenizer.encode('a'), 2]);
+    expect(tokens('low now')).toEqual(['low n', 'o', 'w']);
+    // The form is "▁low▁n": a letter before it is none of it.
+    expect(tokens('alow now')).not.toContain('low n');
+    expect(tokenizer.decode(tokenizer.encode('a low now'))).toBe('a low now');
+  });
+
+  describe('puts around a text, on request,', () => {
+    const tags = (single: object[]) => (json: Json) => {
+      const special_tokens = Object.fromEntries(['<s>', '</s>'].map((id, i) => [id, { id, ids: [i + 1] }]));
+      json.post_processor = { type: 'TemplateProcessing', single, special_tokens };
+    };
+    const text = { Sequence: { id: 'A', type_id: 0 } };
+    const token = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+    const byteLevel = (json: Json) => {
+      json.post_processor = { type: 'ByteLevel', add_prefix_space: true };
+    };
+
+    it.each<[string, (json: Json) => void, object | undefined, number[], number[]]>([
+      ['BOS, where no file says anything else', () => {}, undefined, [1], []],
+      ['nothing, where a class does not say it', () => {}, { tokenizer_class: 'GPT2Tokenizer' }, [], []],
+      ['BOS, as the LLaMA class does', () => {}, { tokenizer_class: 'LlamaTokenizerFast' }, [1], []],
+      ['what the flags say', () => {}, { add_bos_token: true, add_eos_token: true }, [1], [2]],
+      ['nothing, if the flag says so', tags([token('<s>'), text]), { add_bos_token: false }, [], []],
+      ['what the template says', tags([text, token('</s>')]), undefined, [], [2]],
+      ['what the template says, twice', tags([token('<s>'), token('<s>'), text]), undefined, [1, 1], []],
+      ['nothing, where the template has none', tags([text]), undefined, [], []],
+      ['nothing, where a post-processor is for something else', byteLevel, undefined, [], []],
+      [
+        'the two of RobertaProcessing',
+        (json) => {
+          const roberta = { type: 'RobertaProcessing', cls: ['<s>', 1], sep: ['</s>', 2] };
+          json.post_processor = { type: 'Sequence', processors: [{ type: 'ByteLevel' }, roberta] };
+        },
+        undefined,
+        [1],
+        [2],
+      ],
+    ])('%s', async (_, change, config, before, after) => {
+      const { tokenizer } = await load(change, config);
+      const ids = tokenizer.encode('a');
+      expect(tokenizer.encode('a', { special: true })).toEqual([...before, ...ids, ...after]);
+      expect(tokenizer.prefix).toEqual(before);
+    });
   });
 
   it('takes merges as pairs', async () => {
@@ -130,16 +167,6 @@ describe('encode', () => {
     expect(tokenizer.decode([4, 3, 6, 4, 5])).toBe('a cab');
   });
 
-  it('forgets its cache when it is full, and goes on giving the same ids', async () => {
-    const { tokenizer } = await load();
-    const word = (i: number) =>
-      `low${i.toString(26).replace(/\d/g, (digit) => 'qrstuvwxyz'[Number(digit)])}er`;
-    const before = Array.from({ length: 200 }, (_, i) => tokenizer.encode(word(i)));
-    for (let i = 0; i < 100_000; i++) tokenizer.encode(word(i));
-    expect(Array.from({ length: 200 }, (_, i) => tokenizer.encode(word(i)))).toEqual(before);
-    expect((tokenizer as unknown as { cache: Map<string, unknown> }).cache.size).toBeLessThanOrEqual(65_536);
-  });
-
   it('encodes one long piece in less than quadratic time', async () => {
     const { tokens } = await load((json) => {
       json.model.vocab.aa = Object.keys(json.model.vocab).length;
@@ -150,6 +177,113 @@ describe('encode', () => {
     expect(ids).toHaveLength(100_001);
     expect(ids[100_000]).toBe('aa');
   }, 30_000);
+});
+
+/** GPT-2's kind: no normalizer, bytes for characters. */
+const byteLevel = (change: (json: Json) => void) => (json: Json) => {
+  json.normalizer = null;
+  json.pre_tokenizer = { type: 'ByteLevel', add_prefix_space: false };
+  json.decoder = { type: 'ByteLevel' };
+  const merges = ['Ġ l', 'l o', 'o w', 'Ġl ow', 'Ã ©'];
+  const pieces = [
+    '<unk>',
+    '<s>',
+    '</s>',
+    ...BYTE_CHARACTERS,
+    ...merges.map((merge) => merge.replace(' ', '')),
+    'ow!',
+  ];
+  Object.assign(json.model, {
+    unk_token: null,
+    byte_fallback: false,
+    vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])),
+    merges,
+  });
+  change(json);
+};
+
+describe('a byte-level vocabulary', () => {
+  it('spells words in bytes and merges them, each word with the space before it', async () => {
+    const { tokenizer, tokens } = await load(byteLevel(() => {}));
+    expect(tokens(' low lower é')).toEqual(['Ġlow', 'Ġlow', 'e', 'r', 'Ġ', 'Ã©']);
+    expect(tokenizer.decode(tokenizer.encode(' low 你好 é\0🦙</s>\ufeff'))).toBe(' low 你好 é\0🦙</s>\ufeff');
+  });
+
+  it('takes a whole word that is in the vocabulary, however its merges go, where ignore_merges says so', async () => {
+    const split = { type: 'WhitespaceSplit' };
+    const change = (ignore: boolean) =>
+      byteLevel((json) => {
+        json.pre_tokenizer = {
+          type: 'Sequence',
+          pretokenizers: [split, { type: 'ByteLevel', use_regex: false, add_prefix_space: false }],
+        };
+        Object.assign(json.model, { ignore_merges: ignore });
+      });
+    expect((await load(change(false))).tokens('ow! low')).toEqual(['ow', '!', 'lo', 'w']);
+    expect((await load(change(true))).tokens('ow! low')).toEqual(['ow!', 'lo', 'w']);
+  });
+
+  it('leaves out a byte that has no token, and merges what is then side by side', async () => {
+    const { tokens } = await load(
+      byteLevel((json) => {
+        json.pre_tokenizer = { type: 'ByteLevel', use_regex: false, add_prefix_space: false };
+        delete json.model.vocab[spellBytes('\u0016')];
+      }),
+    );
+    expect(tokens('o\u0016w')).toEqual(['ow']);
+  });
+
+  it('shows one U+FFFD for a broken character, at once or as ids come', async () => {
+    const { tokenizer } = await load(byteLevel(() => {}));
+    const ids = [...tokenizer.encode('🦙').slice(0, 3), ...tokenizer.encode('a')];
+    expect(tokenizer.decode(ids)).toBe('\ufffda');
+    const stream = tokenizer.stream();
+    expect([...ids.map((id) => stream.push(id)), stream.end()]).toEqual(['', '', '', '\ufffda', '']);
+    const cut = tokenizer.stream();
+    expect([cut.push(ids[0]), cut.end()]).toEqual(['', '\ufffd']);
+  });
+});
+
+describe('a Unigram model', () => {
+  const unigram = (change: (model: Record<string, unknown>) => void) => (json: Json) => {
+    json.model = {
+      type: 'Unigram',
+      unk_id: 0,
+      vocab: [
+        ['<unk>', 0],
+        ['<s>', 0],
+        ['</s>', 0],
+        ['▁', -2],
+        ['a', -3],
+        ['b', -3],
+        ['▁ab', -5.5],
+        ['abb', -20],
+      ],
+    } as never;
+    change(json.model as never);
+  };
+  const load = async (change: (model: Record<string, unknown>) => void = () => {}) => {
+    const json = tinyTokenizer();
+    unigram(change)(json);
+    return loadTokenizer(writeTokenizer(json));
+  };
+
+  it('takes the pieces that are likeliest together', async () => {
+    const tokenizer = await load();
+    expect(tokenizer.encode('ab abb')).toEqual([6, 6, 5]);
+    expect(tokenizer.decode([6, 6, 5])).toBe('ab abb');
+  });
+
+  it('gives a run of unknown characters one unknown token, or their bytes', async () => {
+    expect((await load()).encode('xxa')).toEqual([3, 0, 4]);
+    const bytes = await load((model) => {
+      const vocab = model.vocab as unknown[];
+      for (let byte = 0; byte < 256; byte++) vocab.push([byteToken(byte), -30]);
+      model.byte_fallback = true;
+    });
+    expect(bytes.encode('éa')).toEqual([3, 8 + 0xc3, 8 + 0xa9, 4]);
+    expect(bytes.decode(bytes.encode('éa'))).toBe('éa');
+  });
 });
 
 describe('decode', () => {

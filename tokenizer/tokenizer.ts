@@ -1,12 +1,16 @@
 import { UserError } from '../errors.js';
-import { byteToken, type Definition, readDefinition } from './definition.js';
-import { library } from './library.js';
-import { PieceCutter } from './pieces.js';
-import { escapeRegExp, type Section, sectionSplitter } from './special_tokens.js';
-import { TokenStream } from './stream.js';
+import { bytesOf } from './byte_level.js';
+import { byteOf, decoder } from './decoder.js';
+import { type Definition, definitionOf } from './definition.js';
+import { hashOf, readTokenizerFiles, type TokenizerFiles } from './files.js';
+import { wordEncoder } from './model.js';
+import { normalizer } from './normalizer.js';
+import { preTokenizer } from './pre_tokenizer.js';
+import { sectionSplitter } from './special_tokens.js';
+import { ByteStream, PieceStream, type TokenStream } from './stream.js';
 
 export interface EncodeOptions {
-  /** Add BOS and EOS where the tokenizer's own `add_bos_token` and `add_eos_token` say so. Default false. */
+  /** Add what the tokenizer's own files put around a text, such as BOS. Default false. */
   special?: boolean;
 }
 
@@ -21,15 +25,22 @@ export interface Tokenizer {
   readonly vocabSize: number;
   readonly bosId: number | undefined;
   readonly eosId: number | undefined;
+  /** What begins every text: BOS, where the tokenizer's files put it there. */
+  readonly prefix: readonly number[];
+  /** What its files say together: tokenizerOf makes the same tokenizer of it in another thread. */
+  readonly definition: Definition;
+  /** All files of the tokenizer by their names in the directory, as they were read once. */
+  readonly files: TokenizerFiles;
   /** SHA-256 of the files that decide the ids. */
   readonly hash: string;
   /**
-   * The ids of a text. Special tokens written in it are matched on the raw text first; each stretch between
-   * them is then encoded by itself, with its own leading `▁` where tokenizer.json asks for one.
+   * The ids of a text. Special tokens written in it are found in the text as it is; each stretch between them is
+   * then normalized and encoded by itself, with its own leading `▁` where tokenizer.json asks for one.
    */
   encode(text: string, options?: EncodeOptions): number[];
   /**
-   * The text of ids. Bytes that are not UTF-8 become U+FFFD, one for each byte of the run they stand in.
+   * The text of ids. Bytes that are not UTF-8 become U+FFFD: one for each byte of the run they stand in where bytes
+   * are tokens like `<0x0A>`, one for each broken character in a byte-level vocabulary.
    * @throws UserError naming an id outside the vocabulary
    */
   decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
@@ -37,171 +48,95 @@ export interface Tokenizer {
   stream(options?: DecodeOptions): TokenStream;
 }
 
-/** Pieces kept with their ids; then all are forgotten at once. Real text has about this many that recur. */
-const CACHED_PIECES = 1 << 16;
-/** Longer pieces hardly ever come twice. */
-const CACHED_PIECE_LENGTH = 64;
-
 /**
- * Loads the tokenizer of a directory: `tokenizer.json` (BPE, of the LLaMA kind) and, where there is one,
- * `tokenizer_config.json`. Nothing is ever fetched.
- * @throws UserError naming the file when it is missing, broken or of a kind that is not supported
+ * Loads the tokenizer of a directory: `tokenizer.json` (BPE, byte-level or not, or Unigram) and the files beside it
+ * that transformers reads with it. Nothing is ever fetched.
+ * @throws UserError naming the file when it is missing, broken, of a kind that is not supported, or contradicts another
  */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
-  return new BpeTokenizer(directory, await readDefinition(directory), await library());
+  return makeTokenizer(directory, await readTokenizerFiles(directory));
 }
-
-type Library = Awaited<ReturnType<typeof library>>;
 
 /**
- * `@xenova/transformers` normalizes, pre-tokenizes, merges and decodes. It departs from the LLaMA tokenizer in
- * the following, which is put right here or in readDefinition:
- * - merges given as pairs, BOS and EOS flags, special tokens given without `__type`;
- * - a Metaspace of the newer form (`prepend_scheme` alone, `split`), and `legacy: false` overruling the file;
- * - a byte missing in the vocabulary (the whole character is then unknown, not its bytes one by one);
- * - bytes that are not UTF-8, and the byte order mark, when decoding; the clean-up of spaces, which loses text;
- * - its cache of every word it ever saw.
+ * The tokenizer of files that were read from a directory.
+ * @throws UserError as loadTokenizer does
  */
-class BpeTokenizer implements Tokenizer {
-  readonly vocabSize: number;
-  readonly bosId: number | undefined;
-  readonly eosId: number | undefined;
-  readonly hash: string;
-
-  private readonly bpe: InstanceType<Library['PreTrainedTokenizer']>;
-  private readonly sections: (text: string) => Section[];
-  private readonly cutter: PieceCutter;
-  private readonly cache = new Map<string, readonly number[]>();
-  private readonly wordStart: RegExp | undefined;
-  private readonly specialIds: ReadonlySet<number>;
-  /** The byte of each byte token's id, empty where the decoder shows these tokens as they are written. */
-  private readonly bytes = new Map<number, number>();
-
-  constructor(
-    readonly directory: string,
-    private readonly definition: Definition,
-    { PreTrainedTokenizer }: Library,
-  ) {
-    const { json, merges } = definition;
-    this.bosId = definition.bosId;
-    this.eosId = definition.eosId;
-    this.hash = definition.hash;
-    this.bpe = new PreTrainedTokenizer(
-      {
-        ...json,
-        post_processor: null,
-        model: {
-          ...json.model,
-          vocab: Object.fromEntries(json.model.vocab),
-          merges: merges.map((merge) => merge.join(' ')),
-        },
-      },
-      {},
-    );
-    const { model, decoder } = this.bpe;
-    this.vocabSize = model.vocab.length;
-    model.cache = { get: () => undefined, set: () => undefined };
-    for (const step of decoder.decoders ?? [decoder]) {
-      if (step.text_decoder === undefined) continue;
-      step.text_decoder = { decode: decodeBytes };
-      for (let byte = 0; byte < 256; byte++) {
-        const id = model.tokens_to_ids.get(byteToken(byte));
-        if (id !== undefined) this.bytes.set(id, byte);
-      }
-    }
-    this.sections = sectionSplitter(json.added_tokens);
-    this.cutter = new PieceCutter(merges);
-    if (json.pre_tokenizer?.split)
-      this.wordStart = new RegExp(`(?=${escapeRegExp(json.pre_tokenizer.replacement)})`);
-    this.specialIds = new Set(json.added_tokens.flatMap(({ id, special }) => (special ? [id] : [])));
-  }
-
-  encode(text: string, { special = false }: EncodeOptions = {}): number[] {
-    const { addBos, addEos } = this.definition;
-    const ids: number[] = [];
-    if (special && addBos && this.bosId !== undefined) ids.push(this.bosId);
-    for (const [index, section] of this.sections(text).entries()) {
-      if ('id' in section) ids.push(section.id);
-      else for (const word of this.words(section.text, index)) this.encodeWord(word, ids);
-    }
-    if (special && addEos && this.eosId !== undefined) ids.push(this.eosId);
-    return ids;
-  }
-
-  decode(ids: ArrayLike<number>, options: DecodeOptions = {}): string {
-    const tokens = Array.from(ids, (id) => this.tokenAt(id, options));
-    return this.bpe.decoder.decode(tokens.filter((token) => token !== undefined));
-  }
-
-  stream(options: DecodeOptions = {}): TokenStream {
-    return new TokenStream(
-      (id) => this.tokenAt(id, options),
-      (id) => this.bytes.get(id),
-      (tokens) => this.bpe.decoder.decode(tokens),
-    );
-  }
-
-  /** The words of a stretch between special tokens; no merge goes from one into the next. */
-  private words(stretch: string, section: number): string[] {
-    const normalized = this.bpe.normalizer?.normalize(stretch) ?? stretch;
-    const words = this.bpe.pre_tokenizer?.pre_tokenize_text(normalized, { section_index: section });
-    if (words === undefined) return [normalized];
-    const { wordStart } = this;
-    return wordStart === undefined ? words : words.flatMap((word) => word.split(wordStart));
-  }
-
-  private encodeWord(word: string, ids: number[]): void {
-    const { fuse_unk, unk_token } = this.definition.json.model;
-    const fused = fuse_unk && unk_token != null ? this.bpe.model.tokens_to_ids.get(unk_token) : undefined;
-    const first = ids.length;
-    for (let start = 0, end: number; start < word.length; start = end) {
-      end = this.cutter.end(word, start);
-      for (const id of this.pieceIds(word.slice(start, end)))
-        if (id !== fused || ids.length === first || ids[ids.length - 1] !== id) ids.push(id);
-    }
-  }
-
-  private pieceIds(piece: string): readonly number[] {
-    const cached = this.cache.get(piece);
-    if (cached !== undefined) return cached;
-    // Half a surrogate pair is no character: it counts as U+FFFD, as it would in UTF-8.
-    const ids = this.bpe.model
-      .bpe(piece.replace(/\p{Surrogate}/gu, '\uFFFD'))
-      .flatMap((token) => this.idsOf(token));
-    if (piece.length <= CACHED_PIECE_LENGTH) {
-      if (this.cache.size === CACHED_PIECES) this.cache.clear();
-      // A slice keeps the whole text it was cut from in memory; a copy does not.
-      this.cache.set(Array.from(piece).join(''), ids);
-    }
-    return ids;
-  }
-
-  /** The id of a token that merging left; of a character that is in no piece: its bytes, or unknown. */
-  private idsOf(token: string): number[] {
-    const { tokens_to_ids } = this.bpe.model;
-    const id = tokens_to_ids.get(token);
-    if (id !== undefined) return [id];
-    const { byte_fallback, unk_token } = this.definition.json.model;
-    if (byte_fallback) {
-      const bytes = Array.from(Buffer.from(token), (byte) => tokens_to_ids.get(byteToken(byte)));
-      if (bytes.every((byte) => byte !== undefined)) return bytes;
-    }
-    return [tokens_to_ids.get(unk_token!)!];
-  }
-
-  private tokenAt(id: number, { skipSpecial = false }: DecodeOptions): string | undefined {
-    if (!Number.isInteger(id) || id < 0 || id >= this.vocabSize)
-      throw new UserError(
-        `${this.directory}: ${id} is not an id of its vocabulary, 0 to ${this.vocabSize - 1}`,
-      );
-    return skipSpecial && this.specialIds.has(id) ? undefined : this.bpe.model.vocab[id];
-  }
+export function makeTokenizer(directory: string, files: TokenizerFiles): Tokenizer {
+  return tokenizerOf(directory, files, definitionOf(directory, files));
 }
 
-function decodeBytes(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return '\uFFFD'.repeat(bytes.length);
-  }
+/**
+ * The tokenizer of a definition.
+ *
+ * Merging, the lattice of Unigram and the translation of Oniguruma's regular expressions are those of
+ * `@huggingface/tokenizers`. Its normalizers, pre-tokenizers and decoders are not used: they depart from `tokenizers`
+ * in more places than these have lines (behaviours of Split, Digits and Punctuation beyond ASCII, `$` in a Replace,
+ * the last Σ of a word, Metaspace's split, bytes that are not UTF-8).
+ *
+ * One thing is not as `tokenizers` does it: special tokens are found in the raw text even where tokenizer.json marks
+ * them `normalized`. LLaMA's own file does, and `foo</s>` would not end in EOS; transformers marks them anew, too.
+ */
+export function tokenizerOf(directory: string, files: TokenizerFiles, definition: Definition): Tokenizer {
+  const { json, addedTokens, bosId, eosId, prefix, suffix } = definition;
+  const normalize = normalizer(json.normalizer);
+  const raw = addedTokens.filter(({ special, normalized }) => special || !normalized);
+  const normal = addedTokens
+    .filter((token) => !raw.includes(token))
+    .map((token) => ({ ...token, content: normalize(token.content) }));
+  const tokens = new Map<number, string>();
+  for (const [token, id] of json.model.vocab) tokens.set(id, token);
+  for (const { content, id } of [...raw, ...normal]) tokens.set(id, content);
+  let vocabSize = 0;
+  for (const id of tokens.keys()) vocabSize = Math.max(vocabSize, id + 1);
+  const specialIds = new Set(addedTokens.flatMap(({ id, special }) => (special ? [id] : [])));
+
+  const rawSections = sectionSplitter(raw);
+  const normalSections = sectionSplitter(normal);
+  const { words, spell } = preTokenizer(json.pre_tokenizer);
+  const encodeWord = wordEncoder(definition, spell);
+  const encodeText = (text: string): number[] => {
+    const ids: number[] = [];
+    for (const [i, section] of rawSections(text.toWellFormed()).entries()) {
+      if ('id' in section) {
+        ids.push(section.id);
+        continue;
+      }
+      for (const [j, stretch] of normalSections(normalize(section.text)).entries()) {
+        if ('id' in stretch) ids.push(stretch.id);
+        else
+          for (const word of words(stretch.text, i === 0 && j === 0))
+            for (const id of encodeWord(word)) ids.push(id);
+      }
+    }
+    return ids;
+  };
+
+  const decode = decoder(json.decoder);
+  /** Undefined for an id that shows nothing. */
+  const tokenAt = (id: number, { skipSpecial = false }: DecodeOptions): string | undefined => {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabSize)
+      throw new UserError(`${directory}: ${id} is not an id of its vocabulary, 0 to ${vocabSize - 1}`);
+    return skipSpecial && specialIds.has(id) ? undefined : tokens.get(id);
+  };
+  const types = json.decoder.map(({ type }) => type);
+
+  return {
+    directory,
+    definition,
+    files,
+    vocabSize,
+    bosId,
+    eosId,
+    prefix,
+    hash: hashOf(files),
+    encode: (text, { special = false } = {}) =>
+      special ? [...prefix, ...encodeText(text), ...suffix] : encodeText(text),
+    decode: (ids, options = {}) =>
+      decode(Array.from(ids, (id) => tokenAt(id, options)).filter((token) => token !== undefined)),
+    stream: (options = {}) => {
+      if (types.includes('ByteLevel')) return new ByteStream((id) => bytesOf(tokenAt(id, options) ?? ''));
+      const byteAt = types.includes('ByteFallback') ? byteOf : () => undefined;
+      return new PieceStream((id) => tokenAt(id, options), byteAt, decode);
+    },
+  };
 }

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { beforeAll, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { describeShared, shared } from '../tests/shared.js';
 import { loadTokenizer, type Tokenizer } from './index.js';
 
@@ -61,6 +61,36 @@ describeShared('the LLaMA tokenizer on published vectors', ['tokenizers/llama', 
     }
   });
 });
+
+describe.each(['llama3.1', 'smollm2'])('the byte-level tokenizer of %s', (name) => {
+  describeShared('on the vectors of tokenizers', [`tokenizers/${name}`, 'tokenizers/vectors'], () => {
+    it('gives their ids and texts', async () => {
+      const tokenizer = await loadTokenizer(shared(`tokenizers/${name}`));
+      const list = JSON.parse(read(`${vectors}bytelevel_${name}.json`));
+      expect(list.length).toBeGreaterThan(400);
+      for (const { text, ids, decoded } of list) {
+        expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
+        expect(tokenizer.decode(ids)).toBe(decoded);
+        expect(streamed(tokenizer, ids)).toBe(decoded);
+      }
+    });
+  });
+});
+
+describeShared(
+  'the special tokens of byte-level tokenizers',
+  ['tokenizers/llama3.1', 'tokenizers/smollm2'],
+  () => {
+    it('are those of their files', async () => {
+      const llama3 = await loadTokenizer(shared('tokenizers/llama3.1'));
+      expect(llama3).toMatchObject({ vocabSize: 128_256, bosId: 128_000, eosId: 128_009, prefix: [128_000] });
+      expect(llama3.encode('a<|eot_id|>', { special: true })).toEqual([128_000, 64, 128_009]);
+      const smollm2 = await loadTokenizer(shared('tokenizers/smollm2'));
+      expect(smollm2).toMatchObject({ vocabSize: 49_152, bosId: 1, eosId: 2, prefix: [] });
+      expect([...smollm2.files.keys()]).toContain('chat_template.jinja');
+    });
+  },
+);
 
 describeShared("the LLaMA tokenizer on Stanford's rows", ['tokenizers/llama', 'goldens/alpaca'], () => {
   let tokenizer: Tokenizer;

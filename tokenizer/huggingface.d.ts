@@ -1,0 +1,33 @@
+/**
+ * The parts of `@huggingface/tokenizers` used here: its own types import each other without extensions, which
+ * TypeScript does not follow in ES modules.
+ */
+declare module '@huggingface/tokenizers' {
+  type Pattern = { String: string } | { Regex: string };
+
+  export class SplitPreTokenizer {
+    constructor(config: { type: 'Split'; pattern: Pattern; behavior: 'Isolated'; invert: boolean });
+    pattern: RegExp;
+  }
+
+  export class ByteLevelPreTokenizer {
+    constructor(config: { type: 'ByteLevel' });
+    byte_encoder: Record<number, string>;
+  }
+
+  export class BPE {
+    constructor(config: {
+      type: 'BPE';
+      vocab: Record<string, number>;
+      merges: [string, string][];
+      ignore_merges: boolean;
+    });
+    max_length_to_cache: number;
+    bpe(word: string): string[];
+  }
+
+  export class Unigram {
+    constructor(config: { type: 'Unigram'; unk_id: number; vocab: [string, number][] }, eosToken: string);
+    tokenize(word: string): string[];
+  }
+}
