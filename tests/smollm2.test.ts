@@ -55,7 +55,7 @@ describe.skipIf(!there)('SmolLM2-135M', () => {
         // Float32 arithmetic through 30 layers; measured: 3e-6.
         expect(Math.abs(loss! - expected[i].loss), `row ${i}`).toBeLessThan(1e-5);
       }
-    });
+    }, 600_000);
 
     it('goes on with the same ids and text', async () => {
       const tokenizer = await loadTokenizer(MODEL);
@@ -70,7 +70,7 @@ describe.skipIf(!there)('SmolLM2-135M', () => {
         expect(tokenizer.decode(ids)).toBe(text);
       }
       model.dispose();
-    });
+    }, 600_000);
 
     it.each([
       ['fp32', { loss: 2e-5, norm: 1e-4, heldOut: 1e-4 }],
