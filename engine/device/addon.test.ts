@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { afterEach, expect, it, vi } from 'vitest';
 
 afterEach(() => vi.unstubAllEnvs());
@@ -15,4 +17,16 @@ it('takes the device that TSTRAIN_DEVICE names, if there is one', async () => {
     'TSTRAIN_DEVICE=moon: no such device; the addon has cpu',
   );
   await expect(defaultDeviceWith('meta:cpu')).rejects.toThrow('no such device');
+});
+
+it('can be loaded twice in one thread, as bundlers and test runners do', () => {
+  const twice = `
+    const file = ${JSON.stringify(join(import.meta.dirname, '../../build/native/tstrain.node'))};
+    const first = require(file);
+    delete require.cache[file];
+    const second = require(file);
+    const handle = first.alloc('cpu', first.dtypes.float32.code, 4, false, 0, first.dtypes.float32.code);
+    console.log(first === second, second.isLive(handle));`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['-e', twice], { encoding: 'utf8' });
+  expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'false true\n', stderr: '' });
 });

@@ -394,7 +394,8 @@ void take_ownership(napi_env env) {
     std::lock_guard lock(owner.mutex);
     owner.environments--;
   };
-  if (napi_add_env_cleanup_hook(env, give_up, nullptr) != napi_ok) throw OpError("cannot be told of the thread's end");
+  // A hook is known by its argument too: Node aborts when one thread adds the same twice.
+  if (napi_add_env_cleanup_hook(env, give_up, env) != napi_ok) throw OpError("cannot be told of the thread's end");
   owner.thread = std::this_thread::get_id();
   owner.environments++;
   // OpenMP counts by the thread that asks: this one must run no more than workspaces are made for.
