@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -12,9 +12,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(out, { recursive: true }));
 
-describe('lockOutputDirectory', () => {
-  const lock = () => join(out, '.tstrain.lock');
+const lock = () => join(out, '.tstrain.lock');
 
+describe('lockOutputDirectory', () => {
   it('makes the directory, refuses a second run of the same process, and can be taken again', async () => {
     const directory = join(out, 'a/b');
     const release = await lockOutputDirectory(directory);
@@ -53,8 +53,7 @@ describe('lockOutputDirectory', () => {
 
   it('clears away the drafts of killed processes, and directories that it made for nothing', async () => {
     // No such process: pids end below 2²².
-    for (const name of ['.tstrain.lock.4194304', '.tstrain.lock.4194304.replacement'])
-      writeFileSync(join(out, name), '');
+    for (const name of ['.tstrain.lock.4194304', '.tstrain.lock.after-1']) writeFileSync(join(out, name), '');
     (await lockOutputDirectory(out))();
     expect(readdirSync(out)).toEqual([]);
     (await lockOutputDirectory(join(out, 'a/b')))();
@@ -111,4 +110,53 @@ describe('processes', () => {
     expect(answers.sort()).toEqual(['locked', 'refused', 'refused', 'refused']);
     for (const child of contenders) await kill(child);
   });
+
+  it('that start at one instant on what several crashes left do not both take it', async () => {
+    const release = await lockOutputDirectory(out);
+    const ended = JSON.stringify({ ...JSON.parse(readFileSync(lock(), 'utf8')), startTime: '1' });
+    release();
+    // A holder that was killed, and others that were while they took the lock over.
+    const left = ['.tstrain.lock', '.tstrain.lock.takeover'];
+    const rounds = process.env.TSTRAIN_LONG_TESTS ? 2000 : 100;
+    for (let round = 0; round < rounds; round++) {
+      const directory = join(out, String(round));
+      mkdirSync(directory);
+      for (const name of left) writeFileSync(join(directory, name), ended);
+      if (round % 2 === 0) {
+        const after = `.tstrain.lock.after-${statSync(join(directory, '.tstrain.lock')).ino}`;
+        writeFileSync(join(directory, after), ended);
+      }
+    }
+    const starts = 8;
+    const begin = Date.now() + 1000;
+    const contenders = Array.from({ length: starts }, () =>
+      start(`
+        process.setMaxListeners(0);
+        const results = [];
+        for (let round = 0; round < ${rounds}; round++) {
+          while (Date.now() < ${begin} + 25 * round);
+          results.push(await lockOutputDirectory(out + '/' + round).then(() => 'locked', (error) => error.message));
+        }
+        process.stdout.write(JSON.stringify(results), () => setInterval(() => {}, 1000));`),
+    );
+    const results = await Promise.all(
+      contenders.map(async (child) => {
+        let text = '';
+        for await (const part of child.stdout!) {
+          text += part;
+          if (text.endsWith(']')) break;
+        }
+        return JSON.parse(text) as string[];
+      }),
+    );
+    for (const child of contenders) await kill(child);
+    for (let round = 0; round < rounds; round++) {
+      const answers = results.map((result) => result[round]);
+      const refused = answers.filter((answer) => answer.includes('another run is writing here'));
+      expect(
+        [refused.length, answers.filter((answer) => answer === 'locked').length],
+        `round ${round}`,
+      ).toEqual([starts - 1, 1]);
+    }
+  }, 240_000);
 });

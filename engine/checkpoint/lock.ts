@@ -1,12 +1,16 @@
 import {
+  closeSync,
+  fstatSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
   rmdirSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
@@ -14,6 +18,7 @@ import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { fileError, UserError } from '../../errors.js';
 import { removeLeftovers } from './directory.js';
+import { sync } from './synced_file.js';
 
 const HOLDER = z.object({
   pid: z.int(),
@@ -37,27 +42,43 @@ const LOCK = '.tstrain.lock';
  * @throws UserError naming the directory and the process that has it.
  */
 export async function lockOutputDirectory(directory: string): Promise<() => void> {
-  const own = self();
+  let own: Holder | undefined;
   let made: string | undefined;
-  let acquired = false;
   const release = () => {
     process.off('exit', release);
-    if (acquired && isSame(readHolder(join(directory, LOCK)), own))
-      rmSync(join(directory, LOCK), { force: true });
+    try {
+      if (own !== undefined && isSame(readLock(join(directory, LOCK))?.holder, own))
+        rmSync(join(directory, LOCK), { force: true });
+    } catch {
+      // On a disk that takes no more a lock stays behind; it is that of a process which has ended.
+    }
     if (made !== undefined) removeEmpty(resolve(directory), resolve(made));
   };
   try {
     made = mkdirSync(directory, { recursive: true });
-    acquire(directory, own);
-    acquired = true;
+    const holder = self();
+    acquire(directory, holder);
+    own = holder;
     process.on('exit', release);
     removeDrafts(directory);
     await removeLeftovers(directory);
+    if (made !== undefined) await syncParents(resolve(directory), resolve(made));
   } catch (error) {
     release();
-    throw fileError(error, `output_dir ${directory}`, 'choose another, or mend that');
+    // What is told of the machine itself, in /proc, is no fault of the directory.
+    const { path } = error as NodeJS.ErrnoException;
+    const what = path?.startsWith('/proc/') ? path : `output_dir ${directory}`;
+    throw fileError(error, what, 'choose another, or mend that');
   }
   return release;
+}
+
+/** Puts the names of new directories, from `directory` up to `made`, on the disk. */
+async function syncParents(directory: string, made: string): Promise<void> {
+  for (let path = directory; ; path = dirname(path)) {
+    await sync(dirname(path));
+    if (path === made) return;
+  }
 }
 
 /** Removes a directory that nothing was written into, and its parents up to `last`. */
@@ -75,41 +96,56 @@ function removeEmpty(directory: string, last: string): void {
 /** Drafts of processes that were killed within acquire(). */
 function removeDrafts(directory: string): void {
   for (const name of readdirSync(directory)) {
-    const pid = /^\.tstrain\.lock\.(\d+)(\.replacement)?$/.exec(name)?.[1];
-    if (pid === undefined) continue;
+    const match = /^\.tstrain\.lock\.(?:(\d+)|after-\d+)$/.exec(name);
+    if (!match) continue;
     // One that was not even written tells no more than its name.
-    const holder = readHolder(join(directory, name));
-    if (holder ? stateOf(holder) === 'ended' : startTimeOf(Number(pid)) === undefined)
+    const holder = readLock(join(directory, name))?.holder;
+    if (
+      holder
+        ? stateOf(holder) === 'ended'
+        : match[1] === undefined || startTimeOf(Number(match[1])) === undefined
+    )
       rmSync(join(directory, name), { force: true });
   }
 }
 
+/**
+ * A lock is taken by a link, which appears at once with its contents and fails where there is one already. Nobody
+ * removes the lock of an ended process, for it may be another's by then: the next one is a file named after the one
+ * that it follows, which only one process can make, and so on. Who stands at the end of that row has the directory, and
+ * moves its lock to the row's beginning. A row that was moved meanwhile leads elsewhere, so each looks again.
+ */
 function acquire(directory: string, own: Holder): void {
   const lock = join(directory, LOCK);
-  const takeover = `${lock}.takeover`;
-  // A link appears at once with its contents and fails where there is one already.
   const draft = `${lock}.${own.pid}`;
   try {
     writeFileSync(draft, JSON.stringify(own));
-    if (tryLink(draft, lock)) return;
-    refuseIfRunning(directory, lock);
-    // The holder has ended. Of several processes that find so, one may replace the lock; whoever comes after it
-    // looks again and finds the new holder.
-    while (!tryLink(draft, takeover)) {
-      refuseIfRunning(directory, takeover);
-      rmSync(takeover, { force: true });
-    }
-    try {
-      refuseIfRunning(directory, lock);
-      // Not the draft itself: renaming one link of a file to another does nothing.
-      const replacement = `${draft}.replacement`;
-      writeFileSync(replacement, JSON.stringify(own));
-      renameSync(replacement, lock);
-    } finally {
-      rmSync(takeover, { force: true });
+    const { ino } = statSync(draft);
+    for (let taken = false; !taken; ) {
+      const end = endOfRow(directory, ino);
+      if (!tryLink(draft, end)) continue;
+      try {
+        taken = endOfRow(directory, ino) === end;
+      } finally {
+        if (!taken) rmSync(end);
+      }
+      if (taken && end !== lock) renameSync(end, lock);
     }
   } finally {
     rmSync(draft, { force: true });
+  }
+}
+
+/**
+ * The file at the end of the row of locks: one that is not there yet, or the own one, of the inode `own`.
+ * @throws UserError when another run has the directory
+ */
+function endOfRow(directory: string, own: number): string {
+  for (let path = join(directory, LOCK); ; ) {
+    const found = readLock(path);
+    if (found === undefined || found.ino === own) return path;
+    if (found.holder !== undefined) refuseIfRunning(directory, path, found.holder);
+    path = join(directory, `${LOCK}.after-${found.ino}`);
   }
 }
 
@@ -123,9 +159,7 @@ function tryLink(existing: string, path: string): boolean {
   }
 }
 
-function refuseIfRunning(directory: string, lock: string): void {
-  const holder = readHolder(lock);
-  if (holder === undefined) return;
+function refuseIfRunning(directory: string, lock: string, holder: Holder): void {
   const state = stateOf(holder);
   if (state === 'ended') return;
   const who = `process ${holder.pid} on ${holder.host}`;
@@ -137,12 +171,27 @@ function refuseIfRunning(directory: string, lock: string): void {
   );
 }
 
-/** Undefined when there is none, or not a readable one: a machine that lost power can leave an empty file. */
-function readHolder(lock: string): Holder | undefined {
+/**
+ * Undefined when there is none. Its holder is undefined when it cannot be read: a machine that lost power can leave an
+ * empty file.
+ */
+function readLock(path: string): { ino: number; holder: Holder | undefined } | undefined {
+  let fd: number;
   try {
-    return HOLDER.parse(JSON.parse(readFileSync(lock, 'utf8')));
-  } catch {
-    return undefined;
+    fd = openSync(path, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const { ino } = fstatSync(fd);
+    try {
+      return { ino, holder: HOLDER.parse(JSON.parse(readFileSync(fd, 'utf8'))) };
+    } catch {
+      return { ino, holder: undefined };
+    }
+  } finally {
+    closeSync(fd);
   }
 }
 
