@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
 import { llamaConfigKeys } from '../engine/model/config.js';
-import { UserError } from '../errors.js';
+import { reasonOf, UserError } from '../errors.js';
 import { checkSettings } from '../recipes/check_settings.js';
 import { pathFault } from '../recipes/path_fault.js';
 import { type Key, type RunConfig, type Settings, schema } from '../recipes/settings.js';
@@ -50,7 +50,7 @@ function readEntries(file: string): Map<string, Entry> {
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new UserError(`${file}: ${pathFault(file, 'file') ?? (error as Error).message}`);
+    throw new UserError(`${file}: ${pathFault(file, 'file') ?? `cannot be read: ${reasonOf(error)}`}`);
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });

@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander';
-import { UserError } from '../errors.js';
+import { fileError, UserError } from '../errors.js';
 import { nearest } from '../recipes/nearest.js';
 import { version } from '../recipes/version.js';
 import { setOption } from './set_option.js';
@@ -102,10 +102,12 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     // Commander has printed its message, or the help that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    const { message, stack } = error as Error;
+    const { path } = error as NodeJS.ErrnoException;
+    const told = path === undefined ? error : fileError(error, path);
+    const { message } = told as Error;
     // One line, whatever a library wrote into its message.
-    console.error(`tstrain: ${trace ? stack : message.replaceAll(/\s*\n\s*/g, ' ')}`);
-    if (!trace && !(error instanceof UserError))
+    console.error(`tstrain: ${trace ? (error as Error).stack : message.replaceAll(/\s*\n\s*/g, ' ')}`);
+    if (!trace && !(told instanceof UserError))
       console.error('tstrain: this is unexpected; the same command with --trace shows where it comes from');
     return 1;
   }

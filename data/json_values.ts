@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
-import { constants, createReadStream } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
-import { UserError } from '../errors.js';
+import { stat } from 'node:fs/promises';
+import { reasonOf, UserError } from '../errors.js';
+import { readPieces } from '../files.js';
 
 /** One parsed value of a data file and where it stands. Rows count from 0, lines from 1. */
 export interface JsonValue {
@@ -49,7 +49,7 @@ export async function* readJsonValues(path: string): AsyncGenerator<JsonValue[]>
   let row = 0;
   let atStart = true;
   let leadingLines = 1;
-  for await (let chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
+  for await (let chunk of readPieces(path, CHUNK_BYTES)) {
     if (splitter === undefined) {
       if (atStart && chunk.subarray(0, 3).equals(Buffer.from([0xef, 0xbb, 0xbf]))) chunk = chunk.subarray(3);
       atStart = false;
@@ -70,15 +70,18 @@ export async function* readJsonValues(path: string): AsyncGenerator<JsonValue[]>
 async function fileSize(path: string): Promise<number> {
   try {
     const stats = await stat(path);
-    await access(path, constants.R_OK);
     if (stats.isDirectory())
       throw new UserError(`Data file ${path} is a directory: name a .json or .jsonl file.`);
+    if (!stats.isFile())
+      throw new UserError(
+        `Data file ${path} is not a regular file, which can be read twice: store its rows first.`,
+      );
     return stats.size;
   } catch (error) {
     if (error instanceof UserError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') throw new UserError(`Data file ${path} does not exist.`);
-    throw new UserError(`Data file ${path} cannot be read (${code}).`);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new UserError(`Data file ${path} does not exist.`);
+    throw new UserError(`Data file ${path} cannot be read: ${reasonOf(error)}.`);
   }
 }
 

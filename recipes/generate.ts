@@ -1,9 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { formatPrompt } from '../data/prompt.js';
 import type { LlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
+import { exists, readRegular } from '../files.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 
 /** The ids that a model goes on from: BOS first where the tokenizer puts it, as in training; an instruction in Alpaca's prompt, a text as it is. */
@@ -35,10 +35,11 @@ const generationConfig = z.looseObject({
 });
 
 function generationEos(file: string): number | number[] | undefined {
-  if (!existsSync(file)) return undefined;
+  if (!exists(file)) return undefined;
+  const text = readRegular(file).toString();
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    json = JSON.parse(text);
   } catch (error) {
     throw new UserError(`${file}: not valid JSON: ${(error as Error).message}`);
   }

@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import { reasonOf } from '../errors.js';
 
 /** What is wrong with a path that has to lead to a file or a directory; undefined when nothing is. */
 export function pathFault(path: string, kind: 'file' | 'directory'): string | undefined {
@@ -6,7 +7,7 @@ export function pathFault(path: string, kind: 'file' | 'directory'): string | un
   try {
     found = statSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    return `cannot be looked at (${(error as NodeJS.ErrnoException).code}): ${path}`;
+    return `cannot be looked at: ${reasonOf(error)}: ${path}`;
   }
   // Whoever knows Hugging Face expects the name of a model on its hub to work.
   if (found === undefined) {

@@ -16,9 +16,10 @@ const MAY_IMPORT: Record<string, string[]> = {
   engine: [],
   'batch.ts': [],
   'errors.ts': [],
+  'files.ts': [],
 };
 /** What all share. */
-const SHARED = ['batch.ts', 'errors.ts'];
+const SHARED = ['batch.ts', 'errors.ts', 'files.ts'];
 
 /** Sources that are shipped: tests import what they compare. */
 const sources = Object.keys(MAY_IMPORT)

@@ -1,14 +1,17 @@
 import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { fileError, UserError } from '../../errors.js';
+import { exists, readError, readRegular } from '../../files.js';
 import { digestOf, type FileDigest, sync, writeJson } from './synced_file.js';
 
 /**
  * Checkpoints that are whole or not there: the files are written into a hidden directory aside and synced, a
  * manifest with their sizes and checksums comes last, and one rename puts the directory in its place. A process
- * killed at any instant leaves every earlier checkpoint as it was, and at most hidden leftovers.
+ * killed at any instant leaves every earlier checkpoint as it was, and at most hidden leftovers; so does a machine that
+ * loses its power, because what a name is to stand for is synced before it gets that name, and no name that is to go
+ * still stands on the disk when what it stood for is removed.
  *
  * Hidden names: `.tmp-checkpoint-…` and `.tmp-model-…` are being written, `.tmp-removed-…` is being deleted,
  * `.tmp-replaced-…` waits for its successor of the same name.
@@ -31,7 +34,10 @@ export interface Checkpoint {
   step: number;
 }
 
-/** Writes files into the directory it is given; may return digests it already has, to save reading them again. */
+/**
+ * Writes files into the directory it is given, and syncs what else a checkpoint stands for; may return digests it
+ * already has, to save reading them again.
+ */
 export type FileWriter = (directory: string) => Promise<readonly FileDigest[] | undefined>;
 
 /** The directories named checkpoint-<step>, whole or not, by step. */
@@ -54,7 +60,7 @@ export async function writeCheckpoint(outputDir: string, step: number, write: Fi
   const path = join(outputDir, name);
   await writeAside(outputDir, name, write, async (aside) => {
     const replaced = join(outputDir, `.tmp-replaced-${name}-${process.pid}`);
-    if (existsSync(path)) await rename(path, replaced);
+    if (exists(path)) await rename(path, replaced);
     await rename(aside, path);
     await sync(outputDir);
     await rm(replaced, { recursive: true, force: true });
@@ -102,9 +108,10 @@ export async function verifyCheckpoint(
 ): Promise<string | undefined> {
   let text: string;
   try {
-    text = await readFile(join(directory, MANIFEST), 'utf8');
-  } catch {
-    return `${MANIFEST} is missing`;
+    if (!exists(join(directory, MANIFEST))) return `${MANIFEST} is missing`;
+    text = readRegular(join(directory, MANIFEST)).toString();
+  } catch (error) {
+    return withinDirectory(directory, error);
   }
   let manifest: z.infer<typeof MANIFEST_JSON>;
   try {
@@ -116,7 +123,12 @@ export async function verifyCheckpoint(
   if (unlisted !== undefined) return `${MANIFEST} does not list ${unlisted}`;
   // Sizes cost nothing to compare, so they go before all checksums.
   for (const { file, bytes } of manifest.files) {
-    const size = statSync(join(directory, file), { throwIfNoEntry: false })?.size;
+    let size: number | undefined;
+    try {
+      size = statSync(join(directory, file), { throwIfNoEntry: false })?.size;
+    } catch (error) {
+      return withinDirectory(directory, readError(error, join(directory, file)));
+    }
     if (size === undefined) return `${file} is missing`;
     if (size !== bytes) return `${file} has ${size} bytes instead of ${bytes}`;
   }
@@ -125,10 +137,15 @@ export async function verifyCheckpoint(
       if ((await digestOf(join(directory, file))).sha256 !== sha256)
         return `${file} does not match its checksum`;
     } catch (error) {
-      return `${file} cannot be read (${(error as NodeJS.ErrnoException).code})`;
+      return withinDirectory(directory, error);
     }
   }
   return undefined;
+}
+
+/** What was wrong with a file of a directory that has just been named. */
+export function withinDirectory(directory: string, error: unknown): string {
+  return (error as Error).message.replace(`${directory}/`, '');
 }
 
 /**
@@ -163,11 +180,21 @@ export async function pruneCheckpoints(
   newestStep: number,
 ): Promise<void> {
   const counted = ownCheckpoints(outputDir).filter(({ step }) => step <= newestStep);
-  for (const { path } of counted.slice(0, -saveTotalLimit)) {
-    const removed = join(outputDir, `.tmp-removed-${basename(path)}-${process.pid}`);
-    await rename(path, removed);
-    await rm(removed, { recursive: true });
+  await removeCheckpoints(outputDir, counted.slice(0, -saveTotalLimit));
+}
+
+/** Removes checkpoints: each is there whole, or not at all, at any time. */
+export async function removeCheckpoints(
+  outputDir: string,
+  checkpoints: readonly Checkpoint[],
+): Promise<void> {
+  const removed: string[] = [];
+  for (const { path } of checkpoints) {
+    removed.push(join(outputDir, `.tmp-removed-${basename(path)}-${process.pid}`));
+    await rename(path, removed.at(-1)!);
   }
+  if (removed.length > 0) await sync(outputDir);
+  for (const path of removed) await rm(path, { recursive: true });
 }
 
 /**
@@ -223,15 +250,29 @@ async function writeAside(
     }
     await writeJson(join(aside, MANIFEST), { files });
     await sync(aside);
+    // Names beside it that `write` has made, such as that of metrics.jsonl, are there before it is.
+    await sync(outputDir);
     await place(aside);
   } catch (error) {
-    await rm(aside, { recursive: true, force: true });
+    // A disk that takes no more may not give anything back either; removeLeftovers() does it later.
+    await rm(aside, { recursive: true, force: true }).catch(() => {});
+    const target = name === 'model' ? outputDir : join(outputDir, name);
+    const path = (error as NodeJS.ErrnoException).path ?? target;
     throw fileError(
       error,
-      name === 'model' ? outputDir : join(outputDir, name),
-      listCheckpoints(outputDir).length > 0
+      path.replace(aside, target),
+      hasCheckpoints(outputDir)
         ? 'it was not saved; checkpoints saved earlier are whole: mend that, then --resume'
         : 'it was not saved',
     );
+  }
+}
+
+function hasCheckpoints(outputDir: string): boolean {
+  try {
+    return listCheckpoints(outputDir).length > 0;
+  } catch {
+    // Where that cannot be seen, nothing is promised.
+    return false;
   }
 }

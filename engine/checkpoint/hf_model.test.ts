@@ -200,7 +200,7 @@ describe('saveHfWeights', () => {
     const config = readLlamaConfig(join(FIXTURES, 'sharded'));
     const weights = new HeapWeights(config);
     await loadHfWeights(join(FIXTURES, 'sharded'), config, weights);
-    const digests = await saveHfWeights(scratch, config, weights, maxShardBytes);
+    const digests = await saveHfWeights(scratch, config, weights, { maxShardBytes });
     const saved = weights.values();
     weights.dispose();
 
@@ -215,7 +215,7 @@ describe('saveHfWeights', () => {
   it('names all files and all bytes in the index', async () => {
     const config = readLlamaConfig(join(FIXTURES, 'sharded'));
     const weights = new HeapWeights(config);
-    await saveHfWeights(scratch, config, weights, 80_000);
+    await saveHfWeights(scratch, config, weights, { maxShardBytes: 80_000 });
     weights.dispose();
     const index = JSON.parse(readFileSync(join(scratch, 'model.safetensors.index.json'), 'utf8'));
     const theirs = JSON.parse(readFileSync(join(FIXTURES, 'sharded/model.safetensors.index.json'), 'utf8'));

@@ -1,6 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join, relative } from 'node:path';
 import { UserError } from '../../errors.js';
+import { exists, readRegular } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
 import { EMBEDDING, HEAD } from '../model/specs.js';
@@ -66,14 +66,14 @@ export async function loadHfWeights(
 
 /**
  * Writes `config.json` and the float32 weights of `source` into `directory`: `model.safetensors`, or above
- * `maxShardBytes` shards with their index.
+ * `maxShardBytes` shards with their index. `signal` gives it up, within a file.
  * @returns the digests of the files written; all are synced.
  */
 export async function saveHfWeights(
   directory: string,
   config: LlamaConfig,
   source: WeightSet,
-  maxShardBytes = MAX_SHARD_BYTES,
+  { maxShardBytes = MAX_SHARD_BYTES, signal }: { maxShardBytes?: number; signal?: AbortSignal } = {},
 ): Promise<FileDigest[]> {
   const text = Buffer.from(renderHfConfig(config));
   const digests = [await writeSynced(join(directory, 'config.json'), (file) => file.append(text))];
@@ -90,7 +90,7 @@ export async function saveHfWeights(
       shardBytes += named.tensor.bytes;
     }
     if (shards.length === 1) {
-      digests.push(await writeSafetensors(join(directory, SINGLE), tensors));
+      digests.push(await writeSafetensors(join(directory, SINGLE), tensors, signal));
       return digests;
     }
     const weightMap: Record<string, string> = {};
@@ -98,7 +98,7 @@ export async function saveHfWeights(
     for (const [i, shard] of shards.entries()) {
       const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
       for (const { name } of shard) weightMap[name] = file;
-      digests.push(await writeSafetensors(join(directory, file), shard));
+      digests.push(await writeSafetensors(join(directory, file), shard, signal));
     }
     const totalSize = tensors.reduce((sum, { tensor }) => sum + tensor.bytes, 0);
     digests.push(
@@ -120,11 +120,11 @@ function openModel(directory: string, files: Map<string, SafetensorsFile>): Map<
     files.set(name, file);
     return file;
   };
-  if (existsSync(join(directory, SINGLE))) {
+  if (exists(join(directory, SINGLE))) {
     const file = open(SINGLE);
     return new Map([...file.tensors.keys()].map((name) => [name, file]));
   }
-  if (!existsSync(join(directory, INDEX)))
+  if (!exists(join(directory, INDEX)))
     throw new UserError(
       `${directory}: has neither ${SINGLE} nor ${INDEX}; weights are read from safetensors files only`,
     );
@@ -141,9 +141,10 @@ function openModel(directory: string, files: Map<string, SafetensorsFile>): Map<
 /** Tensor → file name, each within the directory. */
 function readWeightMap(directory: string): Record<string, string> {
   const path = join(directory, INDEX);
+  const text = readRegular(path).toString();
   let json: { weight_map?: unknown } | null;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = JSON.parse(text);
   } catch (error) {
     throw new UserError(`${path}: not JSON: ${(error as Error).message}`);
   }
@@ -158,7 +159,7 @@ function readWeightMap(directory: string): Record<string, string> {
     const within = relative(directory, join(directory, shard));
     if (isAbsolute(shard) || within === '' || within.startsWith('..'))
       throw new UserError(`${path}: weight_map puts ${name} in ${shard}, which is outside the directory`);
-    if (!existsSync(join(directory, shard)))
+    if (!exists(join(directory, shard)))
       throw new UserError(`${join(directory, shard)}: the file is missing; ${INDEX} puts ${name} in it`);
   }
   return map as Record<string, string>;

@@ -167,7 +167,9 @@ describe('a header', () => {
 describe('SafetensorsFile', () => {
   it('says when the file is missing, or is a directory', () => {
     expect(() => SafetensorsFile.open(path)).toThrow(`${path}: the file is missing`);
-    expect(() => SafetensorsFile.open(scratch)).toThrow('it is not a file');
+    expect(() => SafetensorsFile.open(scratch)).toThrow(
+      `${scratch}: expected a regular file, this is a directory`,
+    );
   });
 
   it('reads tensors that lie beyond 4 GiB', async () => {

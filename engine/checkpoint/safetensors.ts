@@ -1,6 +1,7 @@
-import { closeSync, fstatSync, openSync, read, readSync } from 'node:fs';
+import { closeSync, fstatSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { UserError } from '../../errors.js';
+import { openRegular, readError, readFully } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { widenBfloat16, widenFloat16 } from './widen.js';
 
@@ -64,7 +65,7 @@ export class SafetensorsFile {
 
   /** @throws UserError naming the file, and the tensor where one is at fault, when the file is not sound. */
   static open(path: string): SafetensorsFile {
-    const fd = openFile(path);
+    const fd = openRegular(path);
     try {
       return new SafetensorsFile(path, fd);
     } catch (error) {
@@ -119,7 +120,11 @@ export class SafetensorsFile {
 
   private async fill(piece: Uint8Array, position: number): Promise<void> {
     for (let done = 0; done < piece.length; ) {
-      const { bytesRead } = await readAt(this.fd, piece, done, piece.length - done, position + done);
+      const { bytesRead } = await readAt(this.fd, piece, done, piece.length - done, position + done).catch(
+        (error) => {
+          throw readError(error, this.path);
+        },
+      );
       if (bytesRead === 0) throw new UserError(`${this.path}: the file became shorter while it was read`);
       done += bytesRead;
     }
@@ -148,35 +153,24 @@ const TO_FLOATS: Partial<Record<SafetensorsDType, ToFloats>> = {
   },
 };
 
-function openFile(path: string): number {
-  try {
-    return openSync(path, 'r');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new UserError(
-      `${path}: ${code === 'ENOENT' ? 'the file is missing' : `cannot be opened (${code})`}`,
-    );
-  }
-}
-
 function readHeader(path: string, fd: number): ReadonlyMap<string, TensorEntry> {
   const refuse = (what: string): never => {
     throw new UserError(`${path}: not a whole safetensors file: ${what}`);
   };
-  const stat = fstatSync(fd);
-  if (!stat.isFile()) refuse('it is not a file');
-  const { size } = stat;
+  const { size } = fstatSync(fd);
   if (size < 8) refuse(`it has ${size} bytes, too few for the length of its header`);
-  const prefix = Buffer.alloc(8);
-  readSync(fd, prefix, 0, 8, 0);
+  const fill = (bytes: Buffer, position: number) => {
+    if (readFully(fd, path, bytes, position) < bytes.length) refuse('it became shorter while it was read');
+    return bytes;
+  };
+  const prefix = fill(Buffer.alloc(8), 0);
   const announced = prefix.readBigUInt64LE();
   if (announced > BigInt(size - 8))
     refuse(`its header should have ${announced} bytes, the file has ${size}. Was it downloaded whole?`);
   if (announced > MAX_HEADER_BYTES)
     refuse(`its header should have ${announced} bytes, over ${MAX_HEADER_BYTES}`);
 
-  const bytes = Buffer.alloc(Number(announced));
-  readSync(fd, bytes, 0, bytes.length, 8);
+  const bytes = fill(Buffer.alloc(Number(announced)), 8);
   let json: unknown;
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));

@@ -17,9 +17,13 @@ const DTYPE_NAMES: Record<DType, SafetensorsDType> = {
 
 /**
  * Writes tensors as a safetensors file, each in its own storage type, in the order given and piece by piece.
- * The file is synced; its digest is made on the way.
+ * The file is synced; its digest is made on the way. `signal` gives it up, within a piece.
  */
-export function writeSafetensors(path: string, tensors: readonly NamedTensor[]): Promise<FileDigest> {
+export function writeSafetensors(
+  path: string,
+  tensors: readonly NamedTensor[],
+  signal?: AbortSignal,
+): Promise<FileDigest> {
   return writeSynced(path, async (file) => {
     await file.append(headerOf(tensors));
     const staging = new Uint8Array(STAGING_BYTES);
@@ -27,6 +31,7 @@ export function writeSafetensors(path: string, tensors: readonly NamedTensor[]):
       for (let done = 0; done < tensor.bytes; ) {
         const piece = staging.subarray(0, Math.min(staging.length, tensor.bytes - done));
         tensor.copyRaw(piece, done / tensor.elementBytes, 'toHost');
+        signal?.throwIfAborted();
         await file.append(piece);
         done += piece.length;
       }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { type FileHandle, open, rename } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { readPieces } from '../../files.js';
 
 /** What a manifest says of a file. */
 export interface FileDigest {
@@ -12,7 +12,7 @@ export interface FileDigest {
   sha256: string;
 }
 
-/** A new file that is hashed as it is written, and on the disk when close() returns. */
+/** A new file that is hashed as it is written, and on the disk when close() returns. Errors say its path. */
 export class SyncedFile {
   private readonly hash = createHash('sha256');
   private bytes = 0;
@@ -31,7 +31,7 @@ export class SyncedFile {
     const writing = this.write(chunk);
     // Hashing takes about as long as writing, on another thread.
     this.hash.update(chunk);
-    await writing;
+    await naming(this.path, writing);
     this.bytes += chunk.length;
   }
 
@@ -41,11 +41,7 @@ export class SyncedFile {
   }
 
   async close(): Promise<FileDigest> {
-    try {
-      await this.handle.sync();
-    } finally {
-      await this.handle.close();
-    }
+    await naming(this.path, syncAndClose(this.handle));
     return { file: basename(this.path), bytes: this.bytes, sha256: this.hash.digest('hex') };
   }
 
@@ -64,7 +60,8 @@ export async function writeSynced(
   try {
     await fill(file);
   } catch (error) {
-    await file.abandon();
+    // What went wrong first is what is told.
+    await file.abandon().catch(() => {});
     throw error;
   }
   return file.close();
@@ -75,11 +72,19 @@ export function writeJson(path: string, value: unknown): Promise<FileDigest> {
   return writeSynced(path, (file) => file.append(Buffer.from(`${JSON.stringify(value, null, 2)}\n`)));
 }
 
+/** Puts a text in the place of a file's: whoever looks, at any time and after a power loss, finds the old or the new. */
+export async function replaceSynced(path: string, text: string): Promise<void> {
+  const aside = `${path}.tmp`;
+  await writeSynced(aside, (file) => file.append(Buffer.from(text)));
+  await rename(aside, path);
+  await sync(dirname(path));
+}
+
 /** The digest of a file on the disk. */
 export async function digestOf(path: string): Promise<FileDigest> {
   const hash = createHash('sha256');
   let bytes = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) {
+  for await (const chunk of readPieces(path, 2 ** 20)) {
     hash.update(chunk);
     bytes += chunk.length;
   }
@@ -88,10 +93,23 @@ export async function digestOf(path: string): Promise<FileDigest> {
 
 /** Puts a file, or the names in a directory, on the disk. */
 export async function sync(path: string): Promise<void> {
-  const handle = await open(path, 'r');
+  await naming(path, syncAndClose(await open(path, 'r')));
+}
+
+async function syncAndClose(handle: FileHandle): Promise<void> {
   try {
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/** A failed call on an open file does not say which one it is; its error does after this. */
+async function naming<T>(path: string, call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    (error as NodeJS.ErrnoException).path ??= path;
+    throw error;
   }
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../../errors.js';
+import { readRegular } from '../../files.js';
 
 /** How positions turn queries and keys: RoPE (arXiv 2104.09864) and its scalings, as Hugging Face names them. */
 export type RopeConfig =
@@ -208,15 +208,7 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
 /** parseLlamaConfig() of `directory`/config.json. */
 export function readLlamaConfig(directory: string): LlamaConfig {
   const path = join(directory, 'config.json');
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new UserError(
-      `${path}: ${code === 'ENOENT' ? 'the file is missing; a model directory needs it' : `cannot be read (${code})`}`,
-    );
-  }
+  const text = readRegular(path, 'the file is missing; a model directory needs it').toString();
   let json: unknown;
   try {
     json = JSON.parse(text);

@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { newestWholeCheckpoint, verifyCheckpoint } from '../checkpoint/directory.js';
+import { readRegular } from '../../files.js';
+import { newestWholeCheckpoint, verifyCheckpoint, withinDirectory } from '../checkpoint/directory.js';
 import { loadHfWeights, saveHfWeights } from '../checkpoint/hf_model.js';
 import { SafetensorsFile } from '../checkpoint/safetensors.js';
 import { writeSafetensors } from '../checkpoint/safetensors_writer.js';
@@ -67,17 +67,21 @@ function moments(parameters: Parameters, optimizer: AdamW): { name: string; tens
   ]);
 }
 
-/** Writes weights, moments and state into `directory`; the caller makes it a checkpoint (checkpoint/directory.ts). */
+/**
+ * Writes weights, moments and state into `directory`; the caller makes it a checkpoint (checkpoint/directory.ts).
+ * `signal` gives it up, within a file.
+ */
 export async function writeRunState(
   directory: string,
   parameters: Parameters,
   optimizer: AdamW,
   state: TrainerState,
+  signal?: AbortSignal,
 ): Promise<FileDigest[]> {
-  const digests = await saveHfWeights(directory, parameters.config, parameters);
+  const digests = await saveHfWeights(directory, parameters.config, parameters, { signal });
   const tensors = moments(parameters, optimizer);
   try {
-    digests.push(await writeSafetensors(join(directory, OPTIMIZER), tensors));
+    digests.push(await writeSafetensors(join(directory, OPTIMIZER), tensors, signal));
   } finally {
     for (const { tensor } of tensors) tensor.dispose();
   }
@@ -99,9 +103,15 @@ export async function newestRunState(
   const { skipped } = await newestWholeCheckpoint(outputDir, async ({ path, step }) => {
     const why = await verifyCheckpoint(path, [CONFIG, OPTIMIZER, STATE]);
     if (why !== undefined) return why;
+    let text: string;
+    try {
+      text = readRegular(join(path, STATE)).toString();
+    } catch (error) {
+      return withinDirectory(path, error);
+    }
     let state: TrainerState;
     try {
-      state = STATE_JSON.parse(upgraded(JSON.parse(await readFile(join(path, STATE), 'utf8'))));
+      state = STATE_JSON.parse(upgraded(JSON.parse(text)));
     } catch {
       return `${STATE} is not one of this version`;
     }

@@ -1,0 +1,77 @@
+import { closeSync, constants, createReadStream, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { reasonOf, UserError } from './errors.js';
+
+/** What to throw for a failed call that reads: a UserError that names the file; any other error as it is. */
+export function readError(error: unknown, path: string, missing = 'the file is missing'): unknown {
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new UserError(`${path}: ${missing}`);
+  const reason = reasonOf(error);
+  return reason === undefined ? error : new UserError(`${path}: cannot be read: ${reason}`, { cause: error });
+}
+
+/** Whether there is something of that name. @throws UserError when that cannot be seen */
+export function exists(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    throw readError(error, path);
+  }
+}
+
+/**
+ * Opens a regular file to read it, to be closed by the caller.
+ * @param missing what is said of a file that is not there
+ * @throws UserError naming the file: missing, something else than a file, or why it cannot be opened
+ */
+export function openRegular(path: string, missing?: string): number {
+  let fd: number;
+  try {
+    // A FIFO would be waited for, until somebody writes into it.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw readError(error, path, missing);
+  }
+  try {
+    const stats = fstatSync(fd);
+    if (stats.isFile()) return fd;
+    const found = stats.isDirectory() ? 'a directory' : stats.isFIFO() ? 'a FIFO' : 'a device';
+    throw new UserError(`${path}: expected a regular file, this is ${found}`);
+  } catch (error) {
+    closeSync(fd);
+    throw readError(error, path);
+  }
+}
+
+/** Reads from an open file until `bytes` are full, or the file ends. @returns how many were read */
+export function readFully(fd: number, path: string, bytes: Uint8Array, position: number): number {
+  try {
+    for (let done = 0; done < bytes.length; ) {
+      const read = readSync(fd, bytes, done, bytes.length - done, position + done);
+      if (read === 0) return done;
+      done += read;
+    }
+    return bytes.length;
+  } catch (error) {
+    throw readError(error, path);
+  }
+}
+
+/** The bytes of a whole regular file. @throws UserError as openRegular does */
+export function readRegular(path: string, missing?: string): Buffer {
+  const fd = openRegular(path, missing);
+  try {
+    const bytes = Buffer.alloc(fstatSync(fd).size);
+    return bytes.subarray(0, readFully(fd, path, bytes, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The bytes of a regular file in pieces of up to `pieceBytes`. @throws UserError as openRegular does */
+export async function* readPieces(path: string, pieceBytes: number): AsyncGenerator<Buffer> {
+  const fd = openRegular(path);
+  try {
+    yield* createReadStream(path, { fd, highWaterMark: pieceBytes }) as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw readError(error, path);
+  }
+}
