@@ -1,4 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
@@ -23,13 +32,13 @@ describe('the cache', () => {
 
   it('gives back what was kept', async () => {
     expect(await readCache(file)).toBe('absent');
-    await writeCache(file, rows, hashRows(rows));
-    expect(await readCache(file)).toEqual({ encoded: rows, checksum: hashRows(rows) });
+    await writeCache(file, rows, await hashRows(rows));
+    expect(await readCache(file)).toEqual({ encoded: rows, checksum: await hashRows(rows) });
     expect(readdirSync(dirname(file))).toEqual(['x.bin']);
   });
 
   it('notices every kind of damage', async () => {
-    await writeCache(file, rows, hashRows(rows));
+    await writeCache(file, rows, await hashRows(rows));
     const good = readFileSync(file);
     const bytes = (change: (copy: Buffer) => Buffer) => change(Buffer.from(good));
     for (const damaged of [
@@ -47,16 +56,53 @@ describe('the cache', () => {
     }
   });
 
+  it('makes a file again where there is something that cannot be read, and waits for no FIFO', async () => {
+    const fifo = join(folder, 'fifos', 'x.bin');
+    mkdirSync(dirname(fifo));
+    execFileSync('mkfifo', [fifo]);
+    expect(await readCache(fifo)).toBe('damaged');
+    await writeCache(fifo, rows, await hashRows(rows));
+    expect(await readCache(fifo)).toMatchObject({ encoded: rows });
+  });
+
+  it('removes what killed writers left and what nobody has used for a month', async () => {
+    const directory = join(folder, 'old');
+    const daysAgo = (days: number) => new Date(Date.now() - days * 24 * 3600_000);
+    mkdirSync(directory);
+    const place = (name: string, at: Date) => {
+      writeFileSync(join(directory, name), '');
+      utimesSync(join(directory, name), at, at);
+    };
+    place('unused.bin', daysAgo(31));
+    place('recent.bin', daysAgo(29));
+    place('half.bin.123.tmp', daysAgo(1));
+    place('being-written.bin.124.tmp', daysAgo(0));
+    place('not-ours', daysAgo(999));
+    const used = join(directory, 'used.bin');
+    await writeCache(used, rows, await hashRows(rows));
+    expect(readdirSync(directory).sort()).toEqual([
+      'being-written.bin.124.tmp',
+      'not-ours',
+      'recent.bin',
+      'used.bin',
+    ]);
+
+    utimesSync(used, daysAgo(40), daysAgo(40));
+    expect(await readCache(used)).toMatchObject({ encoded: rows });
+    await writeCache(join(directory, 'new.bin'), rows, await hashRows(rows));
+    expect(readdirSync(directory)).toContain('used.bin');
+  });
+
   it('leaves nothing behind when it cannot be written', async () => {
     writeFileSync(join(folder, 'plain'), '');
     await expect(writeCache(join(folder, 'plain', 'x.bin'), rows, '')).rejects.toThrow(/ENOTDIR|EEXIST/);
   });
 });
 
-it('hashRows tells rows apart', () => {
+it('hashRows tells rows apart', async () => {
   const other = { ...rows, labels: Int32Array.of(-100, 70_000, 2, 1, 2) };
   const moved = { ...rows, lengths: Int32Array.of(2, 3) };
-  expect(new Set([rows, other, moved].map(hashRows)).size).toBe(3);
+  expect(new Set(await Promise.all([rows, other, moved].map(hashRows))).size).toBe(3);
 });
 
 it('the cache file depends on content, tokenizer and length limit', async () => {

@@ -1,8 +1,9 @@
-import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { readPieces } from '../files.js';
 import type { EncodedRows } from './encode.js';
 
 // Raise this when the same file and tokenizer would give other ids or labels, or the layout of the file changes.
@@ -10,15 +11,27 @@ const FORMAT_VERSION = 1;
 // One call of crypto or of the file system takes less than 2 GiB.
 const PART_BYTES = 2 ** 28;
 
-/** Where tokenised files are kept: `$XDG_CACHE_HOME/tstrain`, by default `~/.cache/tstrain`. */
-export function defaultCacheDirectory(): string {
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'tstrain');
+/** A file that nothing has used for so long is removed when another is written. */
+const KEPT_MS = 30 * 24 * 3600_000;
+/** A file that is being written changes all the time; one that has not for so long is what a killed process left. */
+const WRITING_MS = 3600_000;
+
+/**
+ * Where tokenised files are kept: `$XDG_CACHE_HOME/tstrain`, by default `~/.cache/tstrain`; nowhere for a user without
+ * a home.
+ */
+export function defaultCacheDirectory(): string | undefined {
+  try {
+    return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'tstrain');
+  } catch {
+    return undefined;
+  }
 }
 
 /** SHA-256 of a file's bytes, in hexadecimal. */
 export async function hashFile(path: string): Promise<string> {
   const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
+  for await (const chunk of readPieces(path, 2 ** 20)) hash.update(chunk);
   return hash.digest('hex');
 }
 
@@ -38,16 +51,23 @@ interface Header {
   emptyOutputs: number[];
 }
 
-/** SHA-256 of encoded rows: the identity of a data set's content, and the checksum of its cache file. */
-export function hashRows(encoded: EncodedRows): string {
+/**
+ * SHA-256 of encoded rows: the identity of a data set's content, and the checksum of its cache file. The event loop
+ * runs in between.
+ */
+export async function hashRows(encoded: EncodedRows): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(headerOf(encoded)));
-  for (const array of arraysOf(encoded)) updateHash(hash, array);
+  for (const array of arraysOf(encoded))
+    for (const part of partsOf(array)) {
+      hash.update(part);
+      await new Promise(setImmediate);
+    }
   return hash.digest('hex');
 }
 
 /**
  * Keeps encoded rows: a line of JSON with sizes and checksum, then the arrays as little-endian int32. Written to a
- * name of its own and renamed, so that a reader finds a whole file or none.
+ * name of its own and renamed, so that a reader finds a whole file or none. What nobody uses any more is removed.
  */
 export async function writeCache(file: string, encoded: EncodedRows, checksum: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
@@ -62,8 +82,20 @@ export async function writeCache(file: string, encoded: EncodedRows, checksum: s
     }
     await rename(aside, file);
   } catch (error) {
-    await rm(aside, { force: true });
+    await rm(aside, { force: true }).catch(() => {});
     throw error;
+  }
+  // What cannot be removed costs room only.
+  await removeUnused(dirname(file)).catch(() => {});
+}
+
+/** Removes what was not used for long, and what killed processes have left half written. */
+async function removeUnused(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const kept = /\.bin$/.test(name) ? KEPT_MS : /\.bin\.\d+\.tmp$/.test(name) ? WRITING_MS : undefined;
+    if (kept === undefined) continue;
+    const path = join(directory, name);
+    if ((await stat(path)).mtimeMs < Date.now() - kept) await rm(path, { force: true });
   }
 }
 
@@ -73,14 +105,16 @@ export async function readCache(
 ): Promise<{ encoded: EncodedRows; checksum: string } | 'absent' | 'damaged'> {
   let handle: FileHandle;
   try {
-    handle = await open(file, 'r');
+    // A FIFO of that name would be waited for.
+    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'absent' : 'damaged';
   }
   try {
+    const stats = await handle.stat();
+    if (!stats.isFile()) return 'damaged';
     const { header, checksum, end } = await readHeader(handle);
-    const { size } = await handle.stat();
-    if (size !== end + 4 * (2 * header.tokens + 2 * header.rows)) return 'damaged';
+    if (stats.size !== end + 4 * (2 * header.tokens + 2 * header.rows)) return 'damaged';
     const encoded: EncodedRows = {
       ids: new Int32Array(header.tokens),
       labels: new Int32Array(header.tokens),
@@ -94,7 +128,10 @@ export async function readCache(
         await readAll(handle, part, position);
         position += part.length;
       }
-    return hashRows(encoded) === checksum ? { encoded, checksum } : 'damaged';
+    if ((await hashRows(encoded)) !== checksum) return 'damaged';
+    // When it was last used; where that cannot be noted, it goes early.
+    await utimes(file, stats.atime, new Date()).catch(() => {});
+    return { encoded, checksum };
   } catch {
     return 'damaged';
   } finally {
@@ -124,10 +161,6 @@ async function readHeader(handle: FileHandle): Promise<{ header: Header; checksu
     };
     return { header, checksum, end: length + 1 };
   }
-}
-
-function updateHash(hash: Hash, array: Int32Array): void {
-  for (const part of partsOf(array)) hash.update(part);
 }
 
 function* partsOf(array: Int32Array): Generator<Uint8Array> {

@@ -1,12 +1,18 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { UserError } from '../errors.js';
 import { describeShared, shared } from '../tests/shared.js';
 import { loadTokenizer } from '../tokenizer/index.js';
 import { type DatasetOptions, loadDataset } from './dataset.js';
 import { renderReport } from './report.js';
+
+vi.mock('node:os', async (original) => {
+  const os = await original<typeof import('node:os')>();
+  return { ...os, homedir: vi.fn(os.homedir) };
+});
 
 const folder = mkdtempSync(join(tmpdir(), 'tstrain-dataset-'));
 const cacheDirectory = join(folder, 'cache');
@@ -103,9 +109,9 @@ describe('loadDataset on pre-tokenised rows', () => {
   it('remakes a damaged cache file and says so', async () => {
     const first = await load();
     const { file } = first.report.cache;
-    const bytes = readFileSync(file);
+    const bytes = readFileSync(file!);
     bytes[bytes.length - 1] ^= 1;
-    writeFileSync(file, bytes);
+    writeFileSync(file!, bytes);
     const second = await load();
     expect(second.report.cache.state).toBe('remade');
     expect(second.hash).toBe(first.hash);
@@ -117,8 +123,32 @@ describe('loadDataset on pre-tokenised rows', () => {
     expect(dataset.length).toBe(3);
     expect(dataset.report.cache).toMatchObject({
       state: 'not written',
-      reason: expect.stringMatching(/ENOTDIR|EEXIST/),
+      reason: expect.stringMatching(
+        /: (a part of the path is not a directory|something else of this name is there)$/,
+      ),
     });
+  });
+
+  it('goes on without a cache for a user who has no home, and says so', async () => {
+    vi.stubEnv('XDG_CACHE_HOME', '');
+    vi.mocked(homedir).mockImplementation(() => {
+      throw new Error('A system error occurred: uv_os_homedir returned ENOENT');
+    });
+    const { cache } = (await load({ cacheDirectory: undefined })).report;
+    expect(cache).toEqual({
+      file: undefined,
+      state: 'not written',
+      reason: 'this user has no home; set XDG_CACHE_HOME',
+    });
+    vi.unstubAllEnvs();
+  });
+
+  it('says which file is not one that can be read', async () => {
+    const fifo = join(folder, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    await expect(load({ path: fifo })).rejects.toThrow(
+      `Data file ${fifo} is not a regular file, which can be read twice: store its rows first.`,
+    );
   });
 
   it('has a hash of its content, wherever the file lies and however it is written', async () => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { UserError } from '../errors.js';
+import { reasonOf, UserError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import { cacheFile, defaultCacheDirectory, hashFile, hashRows, readCache, writeCache } from './cache.js';
 import type { EncodedRows, Example } from './encode.js';
@@ -59,12 +59,10 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
   const tokenizer = form === 'alpaca' ? options.tokenizer!() : undefined;
 
   const fileHash = await hashFile(path);
-  const file = cacheFile(options.cacheDirectory ?? defaultCacheDirectory(), {
-    fileHash,
-    tokenizerHash: tokenizer?.hash,
-    modelMaxLength,
-  });
-  const cached = await readCache(file);
+  const cacheDirectory = options.cacheDirectory ?? defaultCacheDirectory();
+  const file =
+    cacheDirectory && cacheFile(cacheDirectory, { fileHash, tokenizerHash: tokenizer?.hash, modelMaxLength });
+  const cached = file === undefined ? 'absent' : await readCache(file);
   let encoded: EncodedRows;
   let checksum: string;
   let tokenising: DatasetReport['tokenising'] = { seconds: 0, threads: null };
@@ -77,15 +75,10 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
     const result = await tokeniseFile({ path, tokenizer, modelMaxLength, threads });
     tokenising = { seconds: (performance.now() - start) / 1000, threads: result.threads };
     encoded = result.encoded;
-    checksum = hashRows(encoded);
+    checksum = await hashRows(encoded);
     if ((await hashFile(path)) !== fileHash)
       throw new UserError(`${path} was changed while it was being read. Start again once it is complete.`);
-    try {
-      await writeCache(file, encoded, checksum);
-      cache = { file, state: cached === 'damaged' ? 'remade' : 'written' };
-    } catch (error) {
-      cache = { file, state: 'not written', reason: (error as Error).message };
-    }
+    cache = await keep(file, encoded, checksum, cached);
   }
 
   const rowsRead = encoded.lengths.length;
@@ -148,4 +141,22 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
       return { ids, labels, row, truncated: encoded.truncated[row] };
     },
   };
+}
+
+/** Writes the cache file, if there is to be one. */
+async function keep(
+  file: string | undefined,
+  encoded: EncodedRows,
+  checksum: string,
+  before: 'absent' | 'damaged',
+): Promise<DatasetReport['cache']> {
+  if (file === undefined)
+    return { file, state: 'not written', reason: 'this user has no home; set XDG_CACHE_HOME' };
+  try {
+    await writeCache(file, encoded, checksum);
+    return { file, state: before === 'damaged' ? 'remade' : 'written' };
+  } catch (error) {
+    const { path = file, message } = error as NodeJS.ErrnoException;
+    return { file, state: 'not written', reason: `${path}: ${reasonOf(error) ?? message}` };
+  }
 }

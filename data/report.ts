@@ -23,7 +23,8 @@ export interface DatasetReport {
   longest: number;
   /** Where the ids come from; null threads = from the cache. */
   tokenising: { seconds: number; threads: number | null };
-  cache: { file: string; state: 'read' | 'written' | 'remade' | 'not written'; reason?: string };
+  /** No file for a user without a home. */
+  cache: { file: string | undefined; state: 'read' | 'written' | 'remade' | 'not written'; reason?: string };
 }
 
 /** Rows whose ids and labels equal an earlier row's. */
