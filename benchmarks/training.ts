@@ -82,7 +82,7 @@ export class Training {
         },
         stopRequested: () => undefined,
         log: () => {},
-        save: async () => {},
+        save: async () => true,
         evaluate: async () => undefined,
       },
     });

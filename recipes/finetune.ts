@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TrainingBatch } from '../batch.js';
 import { makeMicroBatch } from '../data/index.js';
@@ -10,11 +10,13 @@ import {
   listCheckpoints,
   ownCheckpoints,
   pruneCheckpoints,
+  removeCheckpoints,
   writeCheckpoint,
   writeFinalModel,
 } from '../engine/checkpoint/directory.js';
 import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
 import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
+import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { toHfConfig } from '../engine/model/config.js';
@@ -26,6 +28,7 @@ import {
   dropMetricsAfter,
   type EvalLine,
   type LineSums,
+  syncMetrics,
   type TrainLine,
 } from '../engine/train/metrics.js';
 import { nextToken, type Objective } from '../engine/train/objective.js';
@@ -51,7 +54,7 @@ export interface FinetuneOptions {
   replace?: boolean;
   /** When it aborts, the run finishes its step, saves a checkpoint and ends; before the first step it ends at once. */
   signal?: AbortSignal;
-  /** When it aborts, the run ends at the next micro-batch and saves nothing more. */
+  /** When it aborts, the run ends at the next micro-batch, or within the file that it writes, and saves nothing more. */
   hardSignal?: AbortSignal;
   /** A line for people: what the data hold, what the run takes, warnings, what was saved. */
   onMessage?: (text: string) => void;
@@ -95,8 +98,7 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
   const threadsBefore = addon.info().threads;
   const unlock = await lockOutputDirectory(outputDir);
   try {
-    if (!resume && replace)
-      for (const { path } of ownCheckpoints(outputDir)) await rm(path, { recursive: true });
+    if (!resume && replace) await removeCheckpoints(outputDir, ownCheckpoints(outputDir));
     if (!resume && listCheckpoints(outputDir).length > 0)
       throw new UserError(
         `${outputDir}: output_dir already has checkpoints; --resume goes on from the newest, or choose another output_dir`,
@@ -116,8 +118,8 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const models = { finished: outputDir, stopped_and_saved: join(outputDir, `checkpoint-${step}`) };
     return { outcome, step, model: outcome === 'stopped_at_once' ? undefined : models[outcome] };
   } catch (error) {
-    const path = (error as NodeJS.ErrnoException).path ?? `output_dir ${outputDir}`;
-    throw fileError(error, path, 'what was saved earlier is whole');
+    const { path } = error as NodeJS.ErrnoException;
+    throw path === undefined ? error : fileError(error, path, 'what was saved earlier is whole');
   } finally {
     addon.setThreads(threadsBefore);
     unlock();
@@ -159,6 +161,24 @@ async function trainPrepared(
   const objective = nextToken(model, prepared);
   const metricsFile = join(outputDir, 'metrics.jsonl');
 
+  let doing: 'step' | 'evaluation' | 'checkpoint' = 'step';
+  let lastStepDone = stepsDone === totalSteps;
+  const sayWhatComes = () => {
+    const finishing = lastStepDone
+      ? 'all steps are done: saving what is left to save, with which the run ends'
+      : `finishing this ${doing}, then ${doing === 'checkpoint' ? 'stopping' : 'saving'}`;
+    say(`${finishing}; once more stops at once`);
+  };
+  const sayAtOnce = () => say('stopping at once');
+  /** What `write` returns; undefined when it was given up because the user asked to stop at once. */
+  const unlessStopped = async <T>(write: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await write();
+    } catch (error) {
+      if (hardSignal?.aborted && error === hardSignal.reason) return undefined;
+      throw error;
+    }
+  };
   const checkFinite = (step: number) => {
     if (!Number.isFinite(sumSquares(parameters.master)))
       throw new UserError(
@@ -179,15 +199,32 @@ async function trainPrepared(
       config: JSON.parse(JSON.stringify(config)),
       machine,
     };
-    const path = await writeCheckpoint(outputDir, step, async (directory) => {
-      await writeCompanions(directory, prepared.companions);
-      return writeRunState(directory, parameters, optimizer, state);
-    });
+    doing = 'checkpoint';
+    const path = await unlessStopped(() =>
+      writeCheckpoint(outputDir, step, async (directory) => {
+        await writeCompanions(directory, prepared.companions);
+        const digests = await writeRunState(directory, parameters, optimizer, state, hardSignal);
+        await syncMetrics(metricsFile);
+        hardSignal?.throwIfAborted();
+        return digests;
+      }),
+    );
+    if (path === undefined) return false;
     if (config.save_total_limit !== undefined)
       await pruneCheckpoints(outputDir, config.save_total_limit, step);
     say(`saved ${path}`);
+    doing = 'step';
+    return true;
+  };
+  const evaluation = async () => {
+    doing = 'evaluation';
+    const means = await evaluate(objective, evaluationBatches(prepared), stopRequested);
+    doing = 'step';
+    return means;
   };
 
+  signal?.addEventListener('abort', sayWhatComes);
+  hardSignal?.addEventListener('abort', sayAtOnce);
   try {
     if (from && from.state.objective !== objective.name) throw otherObjective(from, objective);
     if (from) await readRunState(from.path, parameters, optimizer);
@@ -196,10 +233,8 @@ async function trainPrepared(
       if (unused.length > 0) say(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
     }
     if (stopRequested()) return notStarted;
-    dropMetricsAfter(metricsFile, stepsDone);
-    const resolved = join(outputDir, RESOLVED_CONFIG);
-    await writeFile(`${resolved}.tmp`, renderConfig(config));
-    await rename(`${resolved}.tmp`, resolved);
+    await dropMetricsAfter(metricsFile, stepsDone);
+    await replaceSynced(join(outputDir, RESOLVED_CONFIG), renderConfig(config));
 
     say(
       `${count(parameters.layout.parameters)} parameters in ${prepared.precision}, ` +
@@ -226,21 +261,31 @@ async function trainPrepared(
           appendMetrics(metricsFile, line);
           onLog?.(line);
         },
-        evaluate: () => evaluate(objective, evaluationBatches(prepared), stopRequested),
+        evaluate: evaluation,
         save,
-        progress: (step, loss) => onProgress?.({ step, totalSteps, loss }),
+        progress(step, loss) {
+          lastStepDone = step === totalSteps;
+          onProgress?.({ step, totalSteps, loss });
+        },
         stopRequested,
       },
     });
-    if (end.outcome === 'finished') {
-      checkFinite(end.step);
+    if (end.outcome !== 'finished') return end;
+    checkFinite(end.step);
+    const saved = await unlessStopped(async () => {
       await writeFinalModel(outputDir, async (directory) => {
         await writeCompanions(directory, prepared.companions);
-        return saveHfWeights(directory, prepared.model, parameters);
+        const digests = await saveHfWeights(directory, prepared.model, parameters, { signal: hardSignal });
+        await syncMetrics(metricsFile);
+        hardSignal?.throwIfAborted();
+        return digests;
       });
-    }
-    return end;
+      return true;
+    });
+    return saved ? end : { ...end, outcome: 'stopped_at_once' };
   } finally {
+    signal?.removeEventListener('abort', sayWhatComes);
+    hardSignal?.removeEventListener('abort', sayAtOnce);
     dispose();
   }
 }

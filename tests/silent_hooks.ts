@@ -4,7 +4,7 @@ import type { TrainingHooks } from '../engine/train/loop.js';
 export const silentHooks: TrainingHooks = {
   log: () => {},
   evaluate: async () => undefined,
-  save: async () => {},
+  save: async () => true,
   progress: () => {},
   stopRequested: () => undefined,
 };

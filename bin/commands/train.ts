@@ -20,11 +20,13 @@ const SAME_SIGNAL_MS = process.env.npm_command === undefined ? 0 : 100;
 
 /**
  * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM, or the end of the terminal) finishes the step and saves; a
- * second one, or one before the first step, stops at once, that is at the next micro-batch. A run whose output goes
+ * second one, or one before the first step, stops at once, that is at the next micro-batch or piece of a file. A run
+ * whose last step is done finishes what it saves. The run itself says which it is. A run whose output goes
  * into a file or a pipe goes on when the terminal ends, as nohup wants it (Node hides from it whether there was a
  * nohup), and also when nobody reads the pipe any more: metrics.jsonl is its record.
  *
- * @returns the exit status; of a stopped run 128 and the number of the signal, as of a command that it has ended
+ * @returns the exit status; of a run that was told to stop 128 and the number of the signal, as of a command that it
+ *   has ended, even if there was nothing left but to finish
  */
 export async function trainCommand({
   config: file,
@@ -46,9 +48,7 @@ export async function trainCommand({
     status = 128 + constants.signals[signal];
     // Reading data is left at any point: only a step has something to finish.
     if (progress === undefined) process.exit(status);
-    const repeated = stop.signal.aborted;
-    (repeated ? stopAtOnce : stop).abort();
-    progress.say(repeated ? 'stopping at once' : 'finishing this step, then saving; once more stops at once');
+    (stop.signal.aborted ? stopAtOnce : stop).abort();
   };
   for (const signal of SIGNALS) process.on(signal, onSignal);
   screen.removeAllListeners('error').on('error', () => {});
@@ -68,7 +68,7 @@ export async function trainCommand({
     }).finally(() => progress?.end());
     if (outcome === 'finished') {
       print(`the model is in ${model}`);
-      return 0;
+      return status;
     }
     const settings = set.map((s) => ` --set ${quoted(s)}`).join('');
     const command = again ?? `tstrain --config ${quoted(file)}${settings} --resume`;

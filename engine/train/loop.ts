@@ -38,8 +38,11 @@ export interface TrainingHooks {
   log(line: TrainLine | EvalLine): void;
   /** Means over held-out data, or undefined when the user asked to stop at once. */
   evaluate(): Promise<EvalMeans | undefined>;
-  /** Writes a checkpoint of the state after `step` steps, `sinceLine` being part of it. */
-  save(step: number, sinceLine: LineSums): Promise<void>;
+  /**
+   * Writes a checkpoint of the state after `step` steps, `sinceLine` being part of it; false when the user asked to stop
+   * at once, and there is none.
+   */
+  save(step: number, sinceLine: LineSums): Promise<boolean>;
   /** After every step; the loss is that of the last step the host has looked at. */
   progress(step: number, loss: number | undefined): void;
   /** What the user has asked for by now: to stop after the step (and save), or at once. */
@@ -148,14 +151,14 @@ export async function train<Batch extends TrainingBatch>({
         hooks.log({ step: done, epoch: epochsDone, ...means });
       }
       if (saves) {
-        await hooks.save(done, sums);
+        if (!(await hooks.save(done, sums))) return ended('stopped_at_once');
         savedAt = done;
       }
       const stop = hooks.stopRequested();
       if (stop !== undefined && !last) {
         if (stop === 'after_step' && savedAt !== done) {
           look();
-          await hooks.save(done, sums);
+          if (!(await hooks.save(done, sums))) return ended('stopped_at_once');
           savedAt = done;
         }
         return ended(savedAt === done ? 'stopped_and_saved' : 'stopped_at_once');

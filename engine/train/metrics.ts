@@ -1,13 +1,7 @@
-import {
-  appendFileSync,
-  existsSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, statSync, truncateSync } from 'node:fs';
 import { fileError } from '../../errors.js';
+import { exists, readRegular } from '../../files.js';
+import { replaceSynced, sync } from '../checkpoint/synced_file.js';
 
 /** A training line of metrics.jsonl; numbers are not rounded. */
 export interface TrainLine {
@@ -55,28 +49,45 @@ export interface LineSums {
   measures: Record<string, number>;
 }
 
+const MEND = 'checkpoints saved earlier are whole: mend that, then --resume';
+
 /**
  * Appends one line.
  * @throws UserError when the disk does not take it whole; what it took of it is cut off again
  */
 export function appendMetrics(file: string, line: TrainLine | EvalLine): void {
-  const before = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  let before: number | undefined;
   try {
+    before = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
     appendFileSync(file, `${JSON.stringify(line)}\n`);
   } catch (error) {
     try {
-      truncateSync(file, before);
+      if (before !== undefined) truncateSync(file, before);
     } catch {
       // Then dropMetricsAfter() does it when the run is resumed.
     }
-    throw fileError(error, file, 'checkpoints saved earlier are whole: mend that, then --resume');
+    throw fileError(error, file, MEND);
+  }
+}
+
+/**
+ * Puts the lines on the disk: those up to a checkpoint are part of what it stands for.
+ * @throws UserError when the disk does not take them
+ */
+export async function syncMetrics(file: string): Promise<void> {
+  if (!exists(file)) return;
+  try {
+    await sync(file);
+  } catch (error) {
+    throw fileError(error, file, MEND);
   }
 }
 
 /** Drops the lines of steps after `step`, and a last line that a kill cut short: a resumed run writes them anew. */
-export function dropMetricsAfter(file: string, step: number): void {
-  if (!existsSync(file)) return;
-  const kept = readFileSync(file, 'utf8')
+export async function dropMetricsAfter(file: string, step: number): Promise<void> {
+  if (!exists(file)) return;
+  const kept = readRegular(file)
+    .toString()
     .split('\n')
     .filter((text) => {
       try {
@@ -85,7 +96,9 @@ export function dropMetricsAfter(file: string, step: number): void {
         return false;
       }
     });
-  const aside = `${file}.tmp`;
-  writeFileSync(aside, kept.map((text) => `${text}\n`).join(''));
-  renameSync(aside, file);
+  try {
+    await replaceSynced(file, kept.map((text) => `${text}\n`).join(''));
+  } catch (error) {
+    throw fileError(error, file, MEND);
+  }
 }
