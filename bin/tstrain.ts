@@ -10,6 +10,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   );
   process.exit(1);
 });
+// Node's answer would be a debugger that listens; a scheduler sends it to warn of the end of a job's time.
+process.on('SIGUSR1', () => {});
 // There is nobody left to tell.
 process.stderr.on('error', () => {});
 
