@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileError } from '../errors.js';
+import { exists, readRegular } from '../files.js';
 import { readTokenizerFiles } from '../tokenizer/index.js';
 import type { RunConfig } from './settings.js';
 
@@ -15,17 +14,13 @@ const GENERATION_CONFIG = 'generation_config.json';
  * starts from. They are read once, before the first step: a run has one tokenizer, whatever becomes of its files.
  * @throws UserError naming a file that cannot be read
  */
-export async function readCompanions(config: RunConfig): Promise<Companions> {
+export function readCompanions(config: RunConfig): Companions {
   const { tokenizer_name_or_path: tokenizer, model_name_or_path: model } = config;
-  const companions = new Map(tokenizer === undefined ? [] : await readTokenizerFiles(tokenizer));
+  const companions = new Map(tokenizer === undefined ? [] : readTokenizerFiles(tokenizer));
   for (const source of [model, tokenizer]) {
     const path = join(source ?? '', GENERATION_CONFIG);
-    if (source === undefined || !existsSync(path)) continue;
-    try {
-      companions.set(GENERATION_CONFIG, await readFile(path));
-    } catch (error) {
-      throw fileError(error, path, 'it goes with every model that the run saves');
-    }
+    if (source === undefined || !exists(path)) continue;
+    companions.set(GENERATION_CONFIG, readRegular(path));
     break;
   }
   return companions;

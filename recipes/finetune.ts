@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TrainingBatch } from '../batch.js';
 import { makeMicroBatch } from '../data/index.js';

@@ -42,7 +42,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
       ? parseLlamaConfig(config.model_config, 'model_config')
       : readLlamaConfig(config.model_name_or_path!);
 
-  const companions = await readCompanions(config);
+  const companions = readCompanions(config);
   const directory = config.tokenizer_name_or_path;
   let tokenizer: Tokenizer | undefined;
   const load = async (path: string) => {

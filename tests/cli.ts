@@ -34,8 +34,13 @@ export class Cli {
   }
 
   /** Starts `tstrain args` in the directory `cwd`, which also takes the place of the user's cache. */
-  start(cwd: string, args: readonly string[]): CliRun {
-    const env = { ...process.env, XDG_CACHE_HOME: join(cwd, '.cache'), TSTRAIN_NUM_THREADS: '' };
+  start(cwd: string, args: readonly string[], variables: NodeJS.ProcessEnv = {}): CliRun {
+    const env = {
+      ...process.env,
+      XDG_CACHE_HOME: join(cwd, '.cache'),
+      TSTRAIN_NUM_THREADS: '',
+      ...variables,
+    };
     return new CliRun(
       spawn(process.execPath, [this.file, ...args], {
         cwd,

@@ -16,7 +16,7 @@ describe('readTokenizerFiles', () => {
       'README.md',
     ])
       writeFileSync(join(directory, name), name);
-    const files = await readTokenizerFiles(directory);
+    const files = readTokenizerFiles(directory);
     expect([...files.keys()]).toEqual([
       'tokenizer.json',
       'tokenizer_config.json',
@@ -30,9 +30,9 @@ describe('readTokenizerFiles', () => {
   it('names a file that cannot be read', async () => {
     const directory = writeTokenizer(undefined);
     mkdirSync(join(directory, 'tokenizer.json'));
-    await expect(readTokenizerFiles(directory)).rejects.toThrow(UserError);
-    await expect(readTokenizerFiles(directory)).rejects.toThrow(
-      `${directory}/tokenizer.json: cannot be read: EISDIR`,
+    expect(() => readTokenizerFiles(directory)).toThrow(UserError);
+    expect(() => readTokenizerFiles(directory)).toThrow(
+      `${directory}/tokenizer.json: expected a regular file, this is a directory`,
     );
   });
 });
@@ -42,7 +42,7 @@ describe('hashOf', () => {
     const hash = async (json: object, config?: object, template?: string) => {
       const directory = writeTokenizer(json, config);
       if (template !== undefined) writeFileSync(join(directory, 'chat_template.jinja'), template);
-      return hashOf(await readTokenizerFiles(directory));
+      return hashOf(readTokenizerFiles(directory));
     };
     const json = tinyTokenizer();
     expect(await hash(json)).toBe(await hash(json));

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../errors.js';
+import { exists, readError, readRegular } from '../files.js';
 
 /** The JSON files decide ids; the others are not read here, but go where the tokenizer goes. */
 const NAMES = [
@@ -21,31 +21,23 @@ export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
  * Reads the files of a tokenizer that are there.
  * @throws UserError naming the one that cannot be read
  */
-export async function readTokenizerFiles(directory: string): Promise<TokenizerFiles> {
-  const files = new Map<string, Uint8Array>();
-  const templates = await orMissing(readdir(join(directory, TEMPLATES)), join(directory, TEMPLATES));
-  const names = [
-    ...NAMES,
-    ...(templates ?? [])
-      .filter((name) => name.endsWith('.jinja'))
-      .sort()
-      .map((name) => `${TEMPLATES}/${name}`),
-  ];
-  for (const name of names) {
-    const bytes = await orMissing(readFile(join(directory, name)), join(directory, name));
-    if (bytes !== undefined) files.set(name, bytes);
-  }
-  return files;
+export function readTokenizerFiles(directory: string): TokenizerFiles {
+  const templates = exists(join(directory, TEMPLATES)) ? namesIn(join(directory, TEMPLATES)) : [];
+  const names = [...NAMES, ...templates.map((name) => join(TEMPLATES, name))];
+  return new Map(
+    names
+      .filter((name) => exists(join(directory, name)))
+      .map((name) => [name, readRegular(join(directory, name))]),
+  );
 }
 
-/** What is read, or undefined where there is no such file. */
-async function orMissing<T>(reading: Promise<T>, path: string): Promise<T | undefined> {
+function namesIn(directory: string): string[] {
   try {
-    return await reading;
+    return readdirSync(directory)
+      .filter((name) => name.endsWith('.jinja'))
+      .sort();
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new UserError(`${path}: cannot be read: ${message}`);
+    throw readError(error, directory);
   }
 }
 

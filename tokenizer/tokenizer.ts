@@ -54,7 +54,7 @@ export interface Tokenizer {
  * @throws UserError naming the file when it is missing, broken, of a kind that is not supported, or contradicts another
  */
 export async function loadTokenizer(directory: string): Promise<Tokenizer> {
-  return makeTokenizer(directory, await readTokenizerFiles(directory));
+  return makeTokenizer(directory, readTokenizerFiles(directory));
 }
 
 /**
