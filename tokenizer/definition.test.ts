@@ -202,7 +202,7 @@ describe('the files of a tokenizer together', () => {
     const config = {
       added_tokens_decoder: {
         '2': { content: '</s>', lstrip: true, special: true },
-        [size]: { content: '<|im_end|>', rstrip: true, special: true },
+        [size]: { content: '<|im_end|>', rstrip: true, special: false },
       },
       eos_token: '<|im_end|>',
     };

@@ -192,11 +192,12 @@ class TokenList {
     this.put(token);
   }
 
-  /** A special token that is named somewhere; where no file lists it, it becomes one. @returns its id */
+  /** A token that is named for a purpose is special, whether and however a file lists it. @returns its id */
   addNamed(content: string): number {
-    if (!this.tokens.has(content))
-      this.put({ ...plain(content, true), id: this.ids.get(content) ?? this.next });
-    return this.ids.get(content)!;
+    const listed = this.tokens.get(content);
+    const id = listed?.id ?? this.ids.get(content) ?? this.next;
+    this.put({ ...(listed ?? plain(content, true)), id, special: true });
+    return id;
   }
 
   private put(token: AddedToken): void {
