@@ -1,5 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { exists, readRegular } from '../files.js';
 import { readTokenizerFiles } from '../tokenizer/index.js';
 import type { RunConfig } from './settings.js';
@@ -27,8 +27,5 @@ export function readCompanions(config: RunConfig): Companions {
 }
 
 export async function writeCompanions(directory: string, companions: Companions): Promise<void> {
-  for (const [name, bytes] of companions) {
-    await mkdir(dirname(join(directory, name)), { recursive: true });
-    await writeFile(join(directory, name), bytes);
-  }
+  for (const [name, bytes] of companions) await writeFile(join(directory, name), bytes);
 }

@@ -8,21 +8,10 @@ import { hashOf, readTokenizerFiles } from './files.js';
 describe('readTokenizerFiles', () => {
   it('reads all that belongs to a tokenizer, and nothing else', async () => {
     const directory = writeTokenizer(tinyTokenizer(), {});
-    mkdirSync(join(directory, 'additional_chat_templates'));
-    for (const name of [
-      'chat_template.jinja',
-      'additional_chat_templates/tool.jinja',
-      'config.json',
-      'README.md',
-    ])
+    for (const name of ['chat_template.jinja', 'config.json', 'README.md'])
       writeFileSync(join(directory, name), name);
     const files = readTokenizerFiles(directory);
-    expect([...files.keys()]).toEqual([
-      'tokenizer.json',
-      'tokenizer_config.json',
-      'chat_template.jinja',
-      'additional_chat_templates/tool.jinja',
-    ]);
+    expect([...files.keys()]).toEqual(['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']);
     rmSync(directory, { recursive: true });
     expect(Buffer.from(files.get('chat_template.jinja')!).toString()).toBe('chat_template.jinja');
   });

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { exists, readError, readRegular } from '../files.js';
+import { exists, readRegular } from '../files.js';
 
 /** The JSON files decide ids; the others are not read here, but go where the tokenizer goes. */
 const NAMES = [
@@ -12,8 +11,6 @@ const NAMES = [
   'tokenizer.model',
   'chat_template.jinja',
 ];
-const TEMPLATES = 'additional_chat_templates';
-
 /** The files of a tokenizer directory by their names in it, read once. */
 export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
 
@@ -22,23 +19,8 @@ export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
  * @throws UserError naming the one that cannot be read
  */
 export function readTokenizerFiles(directory: string): TokenizerFiles {
-  const templates = exists(join(directory, TEMPLATES)) ? namesIn(join(directory, TEMPLATES)) : [];
-  const names = [...NAMES, ...templates.map((name) => join(TEMPLATES, name))];
-  return new Map(
-    names
-      .filter((name) => exists(join(directory, name)))
-      .map((name) => [name, readRegular(join(directory, name))]),
-  );
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-      .filter((name) => name.endsWith('.jinja'))
-      .sort();
-  } catch (error) {
-    throw readError(error, directory);
-  }
+  const there = NAMES.filter((name) => exists(join(directory, name)));
+  return new Map(there.map((name) => [name, readRegular(join(directory, name))]));
 }
 
 /** SHA-256 over the names and bytes of the files that decide ids. */
