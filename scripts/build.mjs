@@ -16,9 +16,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildAddon } from './addon.mjs';
 import { opTypes } from './op_types.mjs';
 import { makeGradients } from './tfjs_gradients.mjs';
 
@@ -51,8 +51,8 @@ function sourceDigest() {
   return hash.digest('hex');
 }
 
-if (!succeeds('make', '--no-print-directory', '-s', '-C', 'engine/native', `-j${availableParallelism()}`))
-  process.exit(1);
+// npm's `prepare` is the build of a package for somebody else.
+if (!buildAddon({ strict: process.env.npm_lifecycle_event !== 'prepare' })) process.exit(1);
 
 const OP_TYPES = 'engine/device/ops.d.ts';
 const types = opTypes(createRequire(import.meta.url)(join(root, 'build/native/tstrain.node')));

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { missingTools } from './addon.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -52,7 +53,7 @@ function install(words, packages) {
 }
 
 function installCompiler() {
-  const missing = ['g++', 'make'].filter((tool) => !succeeds(tool, '--version'));
+  const missing = missingTools();
   if (missing.length === 0) return;
   const words = installer();
   if (words === undefined || !install(words, missing))
@@ -92,8 +93,9 @@ function dependenciesInstalled() {
 function installDependencies() {
   if (dependenciesInstalled()) return;
   say('installing the npm packages of package-lock.json (npm ci)');
-  // Development packages hold the compiler, so NODE_ENV=production must not leave them out.
-  const npm = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  // Development packages hold the compiler, so NODE_ENV=production must not leave them out. What the package's own
+  // scripts would build comes next, and no other package needs its scripts.
+  const npm = ['ci', '--include=dev', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
   if (spawnSync('npm', npm, { cwd: root, stdio: 'inherit' }).status !== 0) stop('npm ci failed');
 }
 

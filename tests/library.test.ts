@@ -3,12 +3,14 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Settings } from '../index.js';
+import { complaintsOf, hastyCompiler, pack } from './packed.js';
 import { readSafetensors } from './read_safetensors.js';
 import { describeShared, shared } from './shared.js';
 import { writeTinyModel } from './tiny_model.js';
 import { RunDirectory, randomRows, TINY } from './tiny_run.js';
 
-// The package as a program outside the repository has it: built, linked in by npm, its types checked.
+// The package as a program outside the repository has it: packed, installed by npm in an empty project, its types
+// checked.
 const root = join(import.meta.dirname, '..');
 
 /** Trains the settings in settings.json: without a stop into whole/; into out/ with a stop after 5 steps. */
@@ -44,46 +46,60 @@ console.log(JSON.stringify({ refused, ends: [whole, stopped, resumed], lines }))
 
 let project: RunDirectory;
 /** What tsc says of the programs. */
-let complaints: string[];
+let complaints: Record<string, string[]>;
 
 beforeAll(() => {
   project = new RunDirectory();
-  project.write('package.json', JSON.stringify({ type: 'module', private: true }));
-  execFileSync(process.execPath, [join(root, 'scripts/build.mjs')], { stdio: 'pipe' });
-  execFileSync('npm', ['install', '--offline', '--no-audit', '--no-fund', `file:${root}`], {
+  const tarball = pack(project.path);
+  for (const [file, content] of Object.entries(projectOf(tarball)))
+    project.write(file, JSON.stringify(content));
+  execFileSync('npm', ['ci', '--prefer-offline', '--no-audit', '--no-fund'], {
     cwd: project.path,
+    env: { ...process.env, CXX: hastyCompiler(project.path) },
     stdio: 'pipe',
   });
 
   project.write('program.ts', PROGRAM);
-  const examples = readFileSync(join(root, 'docs/library.md'), 'utf8').matchAll(/```ts\n(.*?)```/gs);
-  for (const [i, [, code]] of [...examples].entries()) project.write(`example${i}.ts`, code);
-  const compilerOptions = {
-    target: 'ES2023',
-    lib: ['ES2023'],
-    module: 'NodeNext',
-    strict: true,
-    // The declarations of the package are checked as well.
-    skipLibCheck: false,
-    types: ['node'],
-    typeRoots: [join(root, 'node_modules/@types')],
-  };
-  project.write('tsconfig.json', JSON.stringify({ compilerOptions, include: ['*.ts'] }));
-  const tsc = [join(root, 'node_modules/typescript/bin/tsc'), '--pretty', 'false'];
-  const { stdout } = spawnSync(process.execPath, tsc, { cwd: project.path, encoding: 'utf8' });
-  // TF.js's own declarations speak of browsers.
-  complaints = stdout
-    .split('\n')
-    .filter((line) => line !== '' && !/node_modules\/@(tensorflow|webgpu)\//.test(line));
+  const examples = ['docs/library.md', 'README.md'].flatMap((file) => [
+    ...readFileSync(join(root, file), 'utf8').matchAll(/```ts\n(.*?)```/gs),
+  ]);
+  for (const [i, [, code]] of examples.entries()) project.write(`example${i}.ts`, code);
+  complaints = complaintsOf(project.path);
   // Where nothing was built before, this is a whole build.
 }, 600_000);
 afterAll(() => project.remove());
+
+/**
+ * A project with this tarball for its one dependency, and those of the tarball in the versions of the repository: a
+ * release that came out today, or no network, is no matter of this test.
+ */
+function projectOf(tarball: string) {
+  const project = { type: 'module', private: true, dependencies: { tstrain: `file:${tarball}` } };
+  const { packages, ...lock } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  const { '': tstrain, ...others } = packages as Record<string, { dev?: boolean }>;
+  return {
+    'package.json': project,
+    'package-lock.json': {
+      ...lock,
+      packages: {
+        '': project,
+        'node_modules/tstrain': { ...tstrain, devDependencies: undefined, resolved: `file:${tarball}` },
+        ...Object.fromEntries(Object.entries(others).filter(([, { dev }]) => !dev)),
+      },
+    },
+  };
+}
+
+/** With the compiler that the addon was made with: another one would make it anew. */
+function environment(): NodeJS.ProcessEnv {
+  return { ...process.env, CXX: project.at('hasty-g++'), XDG_CACHE_HOME: project.at('.cache') };
+}
 
 function run(name: string): { stdout: string; stderr: string } {
   const { status, stdout, stderr } = spawnSync(process.execPath, [`${name}.js`], {
     cwd: project.path,
     encoding: 'utf8',
-    env: { ...process.env, XDG_CACHE_HOME: project.at('.cache') },
+    env: environment(),
   });
   expect({ status, stderr: status === 0 ? '' : stderr }).toEqual({ status: 0, stderr: '' });
   return { stdout, stderr };
@@ -109,8 +125,38 @@ function trainAndResume(settings: Settings, steps: number) {
 }
 
 describe('a program outside the repository', () => {
-  it('has types that check under strict', () => {
-    expect(complaints).toEqual([]);
+  it('has types that check under strict, however packages are looked up', () => {
+    expect(complaints).toEqual({ bundler: [], node16: [] });
+  });
+
+  it('says what builds an addon that does not load or is not there, and that builds it', () => {
+    const addon = 'node_modules/tstrain/build/native/tstrain.node';
+    const doctor = () => {
+      const { status, stdout } = spawnSync('npx', ['tstrain', 'doctor'], {
+        cwd: project.path,
+        encoding: 'utf8',
+        env: environment(),
+      });
+      return { status, stdout };
+    };
+    rmSync(project.at(addon));
+    project.write(addon, 'of another machine');
+    expect(doctor()).toEqual({
+      status: 1,
+      stdout: expect.stringMatching(
+        /^addon +does not load: \S+tstrain\.node does not load: .+; if it was built on another machine, delete /m,
+      ),
+    });
+
+    rmSync(project.at(addon));
+    const missing = doctor();
+    const [, command] = /tstrain\.node is missing.+`(node [^`]+)` builds it now/.exec(missing.stdout)!;
+    expect({ status: missing.status, command }).toEqual({
+      status: 1,
+      command: 'node node_modules/tstrain/scripts/addon.mjs',
+    });
+    execFileSync('sh', ['-c', command], { cwd: project.path, env: environment(), stdio: 'pipe' });
+    expect(doctor()).toEqual({ status: 0, stdout: expect.stringMatching(/^device +cpu: the only one$/m) });
   });
 
   it('trains, aborts and resumes, to the bytes of a run that was not stopped', () => {

@@ -91,7 +91,7 @@ it('says at the first use why it does not work', async () => {
     report.alloc = refusal(() => NativeTensor.onHeap('cpu', 'float32', [2]));
     report.threads = refusal(() => setThreads(1));
     report.tensor = refusal(() => nativeOf(tf.tensor1d([1, 2])));`);
-  const reason = '/nowhere/tstrain.node is missing; `npm run build` makes it';
+  const reason = '/nowhere/tstrain.node is missing; TSTRAIN_ADDON names it';
   expect(missing).toEqual({ alloc: reason, threads: reason, tensor: reason });
 
   vi.unstubAllEnvs();

@@ -52,7 +52,7 @@ describe('the lines of tstrain doctor', () => {
     });
     expect(lines).toContain(
       'GEMM        built-in: the addon was built without oneDNN, so matrix products take longer; ' +
-        '`apt-get install libdnnl-dev`, then `npm run build`',
+        '`apt-get install libdnnl-dev`, then `node scripts/addon.mjs`',
     );
     expect(lines).toContain(
       'bf16        float32: bf16 matrix products are computed in float32; bf16 saves memory, not time ' +
@@ -108,7 +108,7 @@ describe('tstrain doctor', () => {
     vi.stubEnv('TSTRAIN_ADDON', '/nowhere/tstrain.node');
     const [text] = await doctor();
     expect(text).toContain(
-      'addon       does not load: /nowhere/tstrain.node is missing; `npm run build` makes it',
+      'addon       does not load: /nowhere/tstrain.node is missing; TSTRAIN_ADDON names it',
     );
     expect(process.exitCode).toBe(1);
   });

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, buildCommand } from '../../engine/device/addon.js';
 import { availableMemory, type Memory } from '../../engine/machine/memory.js';
 import { type Processor, processor } from '../../engine/machine/processor.js';
 import { availableCores, type Cores, defaultThreads } from '../../engine/machine/threads.js';
@@ -113,7 +113,7 @@ function builtInGemm(): string {
   return process.env.TSTRAIN_ONEDNN === '0'
     ? 'built-in: TSTRAIN_ONEDNN=0 asks for it; matrix products take longer'
     : 'built-in: the addon was built without oneDNN, so matrix products take longer; ' +
-        '`apt-get install libdnnl-dev`, then `npm run build`';
+        `\`apt-get install libdnnl-dev\`, then \`${buildCommand()}\``;
 }
 
 function bf16Reason({ addon, processor }: Diagnosis): string {

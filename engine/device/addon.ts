@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../errors.js';
 import { defaultThreads } from '../machine/threads.js';
@@ -82,7 +82,7 @@ export interface Addon {
 }
 
 /** The project's root: the nearest directory above this file with a package.json, in the sources and in dist/. */
-function projectRoot(): string {
+export function projectRoot(): string {
   let directory = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(directory, 'package.json'))) {
     if (directory === dirname(directory))
@@ -92,22 +92,52 @@ function projectRoot(): string {
   return directory;
 }
 
-function load(): Addon {
-  if (process.platform !== 'linux' || process.arch !== 'x64')
-    throw new UserError(`tstrain runs on Linux x86-64; this is ${process.platform} ${process.arch}`);
-  const file = process.env.TSTRAIN_ADDON ?? join(projectRoot(), 'build/native/tstrain.node');
-  if (!existsSync(file)) throw new UserError(`${file} is missing; \`npm run build\` makes it`);
+/** The command that builds the addon, in the sources and where the package is installed. */
+export function buildCommand(): string {
+  // Under Plug'n'Play, Node alone finds no package.
+  const node = process.versions.pnp === undefined ? 'node' : 'yarn node';
+  return `${node} ${relative(process.cwd(), join(projectRoot(), 'scripts/addon.mjs'))}`;
+}
+
+function native(): Omit<Addon, 'ops'> & OpTable {
+  const named = process.env.TSTRAIN_ADDON;
+  const file = named ?? join(projectRoot(), 'build/native/tstrain.node');
+  if (!existsSync(file))
+    throw new UserError(
+      named === undefined
+        ? `${file} is missing: installing tstrain builds it where install scripts may run ` +
+            `(pnpm: after \`pnpm approve-builds\`); \`${buildCommand()}\` builds it now, in a minute or two`
+        : `${file} is missing; TSTRAIN_ADDON names it`,
+    );
   // How long a thread spins at the end of a parallel loop before it sleeps (about 0.6 ms), read by OpenMP when it
   // loads. Longer than the gaps between the ops of a step; OpenMP's own default, ten times that, makes everything
   // several times slower as soon as another process wants a core.
   process.env.GOMP_SPINCOUNT ??= '30000';
-  const native = createRequire(import.meta.url)(file) as Omit<Addon, 'ops'> & OpTable;
+  try {
+    return createRequire(import.meta.url)(file);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'ERR_DLOPEN_FAILED') throw error;
+    const reason = message.replace(`${file}: `, '');
+    throw new UserError(
+      named === undefined
+        ? `${file} does not load: ${reason}; if it was built on another machine, delete ${dirname(file)} and ` +
+            `build it on this one: \`${buildCommand()}\``
+        : `${file}, which TSTRAIN_ADDON names, does not load: ${reason}`,
+    );
+  }
+}
+
+function load(): Addon {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new UserError(`tstrain runs on Linux x86-64; this is ${process.platform} ${process.arch}`);
+  const exported = native();
   return {
-    ...native,
-    ops: namedOps(native),
+    ...exported,
+    ops: namedOps(exported),
     setThreads(threads) {
       try {
-        native.setThreads(threads);
+        exported.setThreads(threads);
       } catch (error) {
         throw new UserError((error as Error).message);
       }
