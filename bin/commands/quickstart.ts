@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { holdsModel, listCheckpoints } from '../../engine/checkpoint/directory.js';
 import { loadModel } from '../../engine/checkpoint/load_model.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, projectRoot } from '../../engine/device/addon.js';
 import { defaultThreads } from '../../engine/machine/threads.js';
 import type { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { writeQuickstartData } from '../../quickstart/index.js';
@@ -12,7 +12,8 @@ import { loadTokenizer } from '../../tokenizer/index.js';
 import { loadConfig } from '../config.js';
 import { trainCommand } from './train.js';
 
-const CONFIG = 'configs/quickstart.yaml';
+/** The package's own, wherever that is installed. */
+const CONFIG = join(projectRoot(), 'configs/quickstart.yaml');
 const DATA = 'out/quickstart-data';
 /** Held-out instructions shown with the model's answers, one of each of the first skills. */
 const SHOWN = 4;
@@ -20,7 +21,9 @@ const SHOWN = 4;
 /** `npm start`: makes the quickstart's data, trains on it, and asks the model what it was never shown. */
 export function quickstartCommand(): Command {
   return new Command('quickstart')
-    .description(`train ${CONFIG} on instructions that the project makes itself, and test it on unseen ones`)
+    .description(
+      'train configs/quickstart.yaml on instructions that the project makes itself, and test it on unseen ones',
+    )
     .action(async () => {
       process.exitCode = await quickstart(process.stdout);
     });
@@ -48,7 +51,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
     resume,
     replace: true,
     set: [],
-    again: 'npm start',
+    again: 'npx tstrain quickstart',
   });
   if (status !== 0) return status;
 
