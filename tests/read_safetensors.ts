@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { SafetensorsFile } from '../engine/checkpoint/safetensors.js';
 import { widenBfloat16, widenFloat16 } from '../engine/checkpoint/widen.js';
+import type { Parameters } from '../engine/model/parameters.js';
 
 export interface HostTensor {
   shape: readonly number[];
@@ -44,4 +45,14 @@ export function readSafetensors(path: string): Map<string, HostTensor> {
   } finally {
     file.close();
   }
+}
+
+/** Fills all parameters with values by their names. */
+export function fill(parameters: Parameters, valuesOf: (name: string) => HostTensor | undefined): void {
+  for (const { name } of parameters.entries) {
+    const tensor = parameters.tensor(name);
+    tensor.write(valuesOf(name)!.data as Float32Array);
+    tensor.dispose();
+  }
+  parameters.mastersChanged();
 }

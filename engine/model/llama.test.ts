@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { MicroBatch } from '../../batch.js';
 import { lossSum } from '../../tests/loss_sum.js';
-import { readSafetensors } from '../../tests/read_safetensors.js';
+import { fill, readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { defaultDevice } from '../device/addon.js';
 import { readLlamaConfig } from './config.js';
@@ -22,12 +22,7 @@ const fixtures = join(import.meta.dirname, '../../tests/fixtures/llama');
 function loadModel(directory: string, precision: Precision): LlamaForCausalLM {
   const parameters = new Parameters(readLlamaConfig(directory), defaultDevice(), precision);
   const file = readSafetensors(join(directory, 'model.safetensors'));
-  for (const entry of parameters.entries) {
-    const tensor = parameters.tensor(entry.name);
-    tensor.write(file.get(entry.name)!.data as Float32Array);
-    tensor.dispose();
-  }
-  parameters.mastersChanged();
+  fill(parameters, (name) => file.get(name));
   return new LlamaForCausalLM(parameters);
 }
 

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { TrainingBatch } from '../../batch.js';
+import { endToEnd } from '../../tests/documents.js';
 import { lossSum } from '../../tests/loss_sum.js';
-import { readSafetensors } from '../../tests/read_safetensors.js';
+import { fill, readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
@@ -33,25 +33,8 @@ function openModel(adapter: string): LlamaForCausalLM {
   const parameters = new Parameters(config, defaultDevice(), 'fp32', specs);
   const base = readSafetensors(join(goldens, 'base', 'model.safetensors'));
   const saved = readSafetensors(join(goldens, adapter, 'adapter_model.safetensors'));
-  for (const { name } of parameters.entries) {
-    const tensor = parameters.tensor(name);
-    tensor.write((base.get(name) ?? saved.get(`base_model.model.${name}`))!.data as Float32Array);
-    tensor.dispose();
-  }
+  fill(parameters, (name) => base.get(name) ?? saved.get(`base_model.model.${name}`));
   return new LlamaForCausalLM(parameters);
-}
-
-function batchOf(rows: { ids: number[]; labels: number[] }[], numbers: number[]): TrainingBatch {
-  const offsets = [0];
-  for (const { ids } of rows) offsets.push(offsets.at(-1)! + ids.length);
-  const targets = Int32Array.from(rows.flatMap(({ labels }) => [...labels.slice(1), -100]));
-  return {
-    ids: Int32Array.from(rows.flatMap(({ ids }) => ids)),
-    targets,
-    documentOffsets: Int32Array.from(offsets),
-    rows: Int32Array.from(numbers),
-    labelTokens: targets.filter((target) => target !== -100).length,
-  };
 }
 
 /** The rows of a right-padded batch. */
@@ -77,7 +60,7 @@ describeShared('adapters on a frozen base equal the reference', ['goldens/lora']
     const { parameters } = model;
     const io = readSafetensors(join(goldens, adapter, 'io.safetensors'));
     const rows = unpadded(io);
-    const batch = batchOf(rows, [0, 1, 2]);
+    const batch = endToEnd(rows, [0, 1, 2]);
 
     const logits = model.logits(batch);
     const values = logits.floats();
@@ -128,7 +111,7 @@ describeShared('adapters on a frozen base equal the reference', ['goldens/lora']
       optimizer,
       steps: expected.map((_, step) => {
         const numbers = [2 * step, 2 * step + 1];
-        const batch = batchOf(
+        const batch = endToEnd(
           numbers.map((n) => ({ ids: rows[n].input_ids, labels: rows[n].labels })),
           numbers,
         );

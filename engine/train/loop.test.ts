@@ -1,8 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { IGNORE_INDEX, type TrainingBatch } from '../../batch.js';
-import { readSafetensors } from '../../tests/read_safetensors.js';
+import type { TrainingBatch } from '../../batch.js';
+import { endToEnd } from '../../tests/documents.js';
+import { fill, readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
@@ -48,12 +49,8 @@ function start(configFile: string, weightsFile: string, precision: Precision) {
   const config = parseLlamaConfig(JSON.parse(readFileSync(configFile, 'utf8')), configFile);
   const model = new LlamaForCausalLM(new Parameters(config, defaultDevice(), precision));
   const { parameters } = model;
-  for (const [name, { data }] of readSafetensors(weightsFile)) {
-    const tensor = parameters.tensor(name);
-    tensor.write(data as Float32Array);
-    tensor.dispose();
-  }
-  parameters.mastersChanged();
+  const weights = readSafetensors(weightsFile);
+  fill(parameters, (name) => weights.get(name));
   const gradients = new Gradients(parameters);
   disposables.push(model, gradients);
   return { model, gradients };
@@ -69,19 +66,11 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
     ? JSON.parse(readFileSync(join(goldens, 'rows.json'), 'utf8'))
     : [];
 
-  function batchOf(numbers: number[]): TrainingBatch {
-    const documents = numbers.map((n) => rows[n]);
-    const offsets = [0];
-    for (const d of documents) offsets.push(offsets.at(-1)! + d.input_ids.length);
-    const targets = Int32Array.from(documents.flatMap((d) => [...d.labels.slice(1), IGNORE_INDEX]));
-    return {
-      ids: Int32Array.from(documents.flatMap((d) => d.input_ids)),
-      targets,
-      documentOffsets: Int32Array.from(offsets),
-      rows: Int32Array.from(numbers),
-      labelTokens: targets.filter((t) => t !== IGNORE_INDEX).length,
-    };
-  }
+  const batchOf = (numbers: number[]): TrainingBatch =>
+    endToEnd(
+      numbers.map((n) => ({ ids: rows[n].input_ids, labels: rows[n].labels })),
+      numbers,
+    );
 
   function* stepsOf({ spec }: Trace): Generator<TrainingStep> {
     let step = 0;

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { TrainingBatch } from '../../batch.js';
+import { endToEnd } from '../../tests/documents.js';
 import { pairwise, RewardModel, scoresOf } from '../../tests/pairwise.js';
-import { readSafetensors } from '../../tests/read_safetensors.js';
+import { fill, readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
@@ -32,27 +33,16 @@ function openModel(): RewardModel {
   const { architectures: _, ...config } = JSON.parse(readFileSync(join(goldens, 'config.json'), 'utf8'));
   const model = new RewardModel(parseLlamaConfig(config, goldens), defaultDevice(), 'fp32');
   const file = readSafetensors(join(goldens, 'model.safetensors'));
-  for (const { name } of model.parameters.entries) {
-    const tensor = model.parameters.tensor(name);
-    tensor.write(file.get(name)!.data as Float32Array);
-    tensor.dispose();
-  }
+  fill(model.parameters, (name) => file.get(name));
   return model;
 }
 
 /** Pairs of texts, the preferred one first, laid end to end. */
-function batchOf(texts: number[][], rows: number[]): TrainingBatch {
-  const offsets = [0];
-  for (const text of texts) offsets.push(offsets.at(-1)! + text.length);
-  const ids = Int32Array.from(texts.flat());
-  return {
-    ids,
-    targets: new Int32Array(ids.length).fill(-100),
-    documentOffsets: Int32Array.from(offsets),
-    rows: Int32Array.from(rows),
-    labelTokens: 0,
-  };
-}
+const batchOf = (texts: number[][], rows: number[]): TrainingBatch =>
+  endToEnd(
+    texts.map((ids) => ({ ids })),
+    rows,
+  );
 
 describeShared('a reward model on pairs equals the reference', ['goldens/reward'], () => {
   const largest = (values: ArrayLike<number>) =>
