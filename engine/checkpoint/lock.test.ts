@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -53,7 +54,8 @@ describe('lockOutputDirectory', () => {
 
   it('clears away the drafts of killed processes, and directories that it made for nothing', async () => {
     // No such process: pids end below 2²².
-    for (const name of ['.tstrain.lock.4194304', '.tstrain.lock.after-1']) writeFileSync(join(out, name), '');
+    for (const name of ['.tstrain.lock.4194304', '.tstrain.lock.after-0123456789abcdef'])
+      writeFileSync(join(out, name), '');
     (await lockOutputDirectory(out))();
     expect(readdirSync(out)).toEqual([]);
     (await lockOutputDirectory(join(out, 'a/b')))();
@@ -115,7 +117,8 @@ describe('processes', () => {
     const release = await lockOutputDirectory(out);
     const ended = JSON.stringify({ ...JSON.parse(readFileSync(lock(), 'utf8')), startTime: '1' });
     release();
-    // A holder that was killed, and others that were while they took the lock over.
+    // A holder that was killed, and another that was while it took the lock over.
+    const before = createHash('sha256').update('.tstrain.lock').update(ended).digest('hex').slice(0, 16);
     const left = ['.tstrain.lock', '.tstrain.lock.takeover'];
     const rounds = process.env.TSTRAIN_LONG_TESTS ? 2000 : 100;
     for (let round = 0; round < rounds; round++) {
@@ -123,8 +126,7 @@ describe('processes', () => {
       mkdirSync(directory);
       for (const name of left) writeFileSync(join(directory, name), ended);
       if (round % 2 === 0) {
-        const after = `.tstrain.lock.after-${statSync(join(directory, '.tstrain.lock')).ino}`;
-        writeFileSync(join(directory, after), ended);
+        writeFileSync(join(directory, `.tstrain.lock.after-${before}`), ended);
       }
     }
     const starts = 8;

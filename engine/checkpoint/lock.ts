@@ -1,9 +1,7 @@
+import { createHash, randomUUID } from 'node:crypto';
 import {
-  closeSync,
-  fstatSync,
   linkSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -14,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { fileError, UserError } from '../../errors.js';
 import { removeLeftovers } from './directory.js';
@@ -55,7 +53,7 @@ export async function lockOutputDirectory(directory: string): Promise<() => void
     if (made !== undefined) removeEmpty(resolve(directory), resolve(made));
   };
   try {
-    made = mkdirSync(directory, { recursive: true });
+    made = makeDirectory(directory);
     const holder = self();
     acquire(directory, holder);
     own = holder;
@@ -71,6 +69,34 @@ export async function lockOutputDirectory(directory: string): Promise<() => void
     throw fileError(error, what, 'choose another, or mend that');
   }
   return release;
+}
+
+/**
+ * Makes a directory and those above it, as Node does too, but Node tells of a full or read-only disk that something is
+ * not there.
+ * @returns the first that had to be made
+ */
+function makeDirectory(directory: string): string | undefined {
+  const parent = dirname(directory);
+  let first: string | undefined;
+  try {
+    return make(directory) ? directory : undefined;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || parent === directory) throw error;
+    first = makeDirectory(parent);
+  }
+  return make(directory) ? (first ?? directory) : first;
+}
+
+/** False when it is there already. */
+function make(directory: string): boolean {
+  try {
+    mkdirSync(directory);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST' && statSync(directory).isDirectory()) return false;
+    throw error;
+  }
 }
 
 /** Puts the names of new directories, from `directory` up to `made`, on the disk. */
@@ -96,7 +122,7 @@ function removeEmpty(directory: string, last: string): void {
 /** Drafts of processes that were killed within acquire(). */
 function removeDrafts(directory: string): void {
   for (const name of readdirSync(directory)) {
-    const match = /^\.tstrain\.lock\.(?:(\d+)|after-\d+)$/.exec(name);
+    const match = /^\.tstrain\.lock\.(?:(\d+)|after-[0-9a-f]{16})$/.exec(name);
     if (!match) continue;
     // One that was not even written tells no more than its name.
     const holder = readLock(join(directory, name))?.holder;
@@ -119,13 +145,14 @@ function acquire(directory: string, own: Holder): void {
   const lock = join(directory, LOCK);
   const draft = `${lock}.${own.pid}`;
   try {
-    writeFileSync(draft, JSON.stringify(own));
-    const { ino } = statSync(draft);
+    // A run of the same process is another one.
+    const text = JSON.stringify({ ...own, run: randomUUID() });
+    writeFileSync(draft, text);
     for (let taken = false; !taken; ) {
-      const end = endOfRow(directory, ino);
+      const end = endOfRow(directory, text);
       if (!tryLink(draft, end)) continue;
       try {
-        taken = endOfRow(directory, ino) === end;
+        taken = endOfRow(directory, text) === end;
       } finally {
         if (!taken) rmSync(end);
       }
@@ -137,15 +164,16 @@ function acquire(directory: string, own: Holder): void {
 }
 
 /**
- * The file at the end of the row of locks: one that is not there yet, or the own one, of the inode `own`.
+ * The file at the end of the row of locks: one that is not there yet, or that with the text `own`.
  * @throws UserError when another run has the directory
  */
-function endOfRow(directory: string, own: number): string {
+function endOfRow(directory: string, own: string): string {
   for (let path = join(directory, LOCK); ; ) {
     const found = readLock(path);
-    if (found === undefined || found.ino === own) return path;
+    if (found === undefined || found.text === own) return path;
     if (found.holder !== undefined) refuseIfRunning(directory, path, found.holder);
-    path = join(directory, `${LOCK}.after-${found.ino}`);
+    const before = createHash('sha256').update(basename(path)).update(found.text).digest('hex').slice(0, 16);
+    path = join(directory, `${LOCK}.after-${before}`);
   }
 }
 
@@ -175,23 +203,18 @@ function refuseIfRunning(directory: string, lock: string, holder: Holder): void 
  * Undefined when there is none. Its holder is undefined when it cannot be read: a machine that lost power can leave an
  * empty file.
  */
-function readLock(path: string): { ino: number; holder: Holder | undefined } | undefined {
-  let fd: number;
+function readLock(path: string): { text: string; holder: Holder | undefined } | undefined {
+  let text: string;
   try {
-    fd = openSync(path, 'r');
+    text = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
   try {
-    const { ino } = fstatSync(fd);
-    try {
-      return { ino, holder: HOLDER.parse(JSON.parse(readFileSync(fd, 'utf8'))) };
-    } catch {
-      return { ino, holder: undefined };
-    }
-  } finally {
-    closeSync(fd);
+    return { text, holder: HOLDER.parse(JSON.parse(text)) };
+  } catch {
+    return { text, holder: undefined };
   }
 }
 
