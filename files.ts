@@ -13,6 +13,7 @@ export function exists(path: string): boolean {
   try {
     return statSync(path, { throwIfNoEntry: false }) !== undefined;
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return false;
     throw readError(error, path);
   }
 }
@@ -41,6 +42,15 @@ export function openRegular(path: string, missing?: string): number {
   }
 }
 
+/** Bytes of an open file. */
+export function sizeOf(fd: number, path: string): number {
+  try {
+    return fstatSync(fd).size;
+  } catch (error) {
+    throw readError(error, path);
+  }
+}
+
 /** Reads from an open file until `bytes` are full, or the file ends. @returns how many were read */
 export function readFully(fd: number, path: string, bytes: Uint8Array, position: number): number {
   try {
@@ -59,7 +69,7 @@ export function readFully(fd: number, path: string, bytes: Uint8Array, position:
 export function readRegular(path: string, missing?: string): Buffer {
   const fd = openRegular(path, missing);
   try {
-    const bytes = Buffer.alloc(fstatSync(fd).size);
+    const bytes = Buffer.alloc(sizeOf(fd, path));
     return bytes.subarray(0, readFully(fd, path, bytes, 0));
   } finally {
     closeSync(fd);

@@ -32,6 +32,7 @@ import {
 } from '../engine/train/metrics.js';
 import { nextToken, type Objective } from '../engine/train/objective.js';
 import { fileError, UserError } from '../errors.js';
+import { exists } from '../files.js';
 import { allocate } from './allocate.js';
 import { checkSettings } from './check_settings.js';
 import { writeCompanions } from './companions.js';
@@ -91,7 +92,7 @@ export async function finetune(settings: Settings, options: FinetuneOptions = {}
 export async function runTraining(config: RunConfig, options: FinetuneOptions): Promise<FinetuneEnd> {
   const { resume = false, replace = false, onMessage: say = () => {} } = options;
   const outputDir = config.output_dir;
-  if (resume && !existsSync(outputDir))
+  if (resume && !exists(outputDir))
     throw new UserError(`output_dir ${outputDir}: no such directory; there is nothing to resume`);
   // The first that needs the addon: where it does not load, nothing has been touched.
   const threadsBefore = addon.info().threads;

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { readdirSync, statfsSync, statSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
@@ -42,7 +42,7 @@ export type FileWriter = (directory: string) => Promise<readonly FileDigest[] | 
 
 /** The directories named checkpoint-<step>, whole or not, by step. */
 export function listCheckpoints(outputDir: string): Checkpoint[] {
-  if (!existsSync(outputDir)) return [];
+  if (!exists(outputDir)) return [];
   return readdirSync(outputDir)
     .flatMap((name) => {
       const match = /^checkpoint-(\d+)$/.exec(name);
@@ -93,7 +93,7 @@ export async function writeFinalModel(outputDir: string, write: FileWriter): Pro
 
 /** Whether output_dir itself holds a model: weights or a config.json. */
 export function holdsModel(outputDir: string): boolean {
-  if (!existsSync(outputDir)) return false;
+  if (!exists(outputDir)) return false;
   return readdirSync(outputDir).some((name) => name === 'config.json' || WEIGHT_FILE.test(name));
 }
 
@@ -167,7 +167,7 @@ export async function newestWholeCheckpoint(
 
 /** The checkpoints written here: what others name alike has no manifest. */
 export function ownCheckpoints(outputDir: string): Checkpoint[] {
-  return listCheckpoints(outputDir).filter(({ path }) => existsSync(join(path, MANIFEST)));
+  return listCheckpoints(outputDir).filter(({ path }) => exists(join(path, MANIFEST)));
 }
 
 /**
@@ -194,7 +194,10 @@ export async function removeCheckpoints(
     await rename(path, removed.at(-1)!);
   }
   if (removed.length > 0) await sync(outputDir);
-  for (const path of removed) await rm(path, { recursive: true });
+  for (const [i, path] of removed.entries())
+    await rm(path, { recursive: true }).catch((error) => {
+      throw fileError(error, checkpoints[i].path, 'it was to be removed, and is not whole any more');
+    });
 }
 
 /**
@@ -206,7 +209,7 @@ export async function removeLeftovers(outputDir: string): Promise<void> {
     const match = /^\.tmp-(?:(removed-|replaced-)?(checkpoint-\d+)|model)-\d+$/.exec(name);
     if (!match) continue;
     const [, what, checkpoint] = match;
-    if (what === 'replaced-' && !existsSync(join(outputDir, checkpoint)))
+    if (what === 'replaced-' && !exists(join(outputDir, checkpoint)))
       await rename(join(outputDir, name), join(outputDir, checkpoint));
     else await rm(join(outputDir, name), { recursive: true, force: true });
   }
@@ -215,7 +218,7 @@ export async function removeLeftovers(outputDir: string): Promise<void> {
 /** Free bytes of the file system that `directory` is or will be on. */
 export function freeDisk(directory: string): number {
   let existing = resolve(directory);
-  while (!existsSync(existing)) existing = dirname(existing);
+  while (!exists(existing)) existing = dirname(existing);
   const { bavail, bsize } = statfsSync(existing);
   return bavail * bsize;
 }
@@ -241,7 +244,7 @@ async function writeAside(
   const aside = join(outputDir, `.tmp-${name}-${process.pid}`);
   try {
     await rm(aside, { recursive: true, force: true });
-    await mkdir(aside, { recursive: true });
+    await mkdir(aside);
     const known = new Map((await write(aside))?.map((digest) => [digest.file, digest]));
     const files: FileDigest[] = [];
     for (const file of (await readdir(aside)).sort()) {

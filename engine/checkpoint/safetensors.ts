@@ -1,7 +1,7 @@
-import { closeSync, fstatSync, read } from 'node:fs';
+import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { UserError } from '../../errors.js';
-import { openRegular, readError, readFully } from '../../files.js';
+import { openRegular, readError, readFully, sizeOf } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { widenBfloat16, widenFloat16 } from './widen.js';
 
@@ -157,7 +157,7 @@ function readHeader(path: string, fd: number): ReadonlyMap<string, TensorEntry> 
   const refuse = (what: string): never => {
     throw new UserError(`${path}: not a whole safetensors file: ${what}`);
   };
-  const { size } = fstatSync(fd);
+  const size = sizeOf(fd, path);
   if (size < 8) refuse(`it has ${size} bytes, too few for the length of its header`);
   const fill = (bytes: Buffer, position: number) => {
     if (readFully(fd, path, bytes, position) < bytes.length) refuse('it became shorter while it was read');
