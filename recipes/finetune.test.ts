@@ -105,6 +105,80 @@ describe('finetune', () => {
     expect(machine()).toEqual(before);
   });
 
+  it.each([
+    ['a checkpoint', 'checkpoint-4', { save_strategy: 'steps', save_steps: 4 }, 4],
+    ['the final model', 'model', {}, 8],
+  ] as const)(
+    'stopped by its hard signal within %s it leaves nothing of it',
+    async (_, name, extra, step) => {
+      const before = machine();
+      const controller = new AbortController();
+      const messages: string[] = [];
+      const watch = () => {
+        if (directory.list('out').some((file) => file.startsWith(`.tmp-${name}-`))) controller.abort();
+        else setImmediate(watch);
+      };
+      watch();
+      const end = await finetune(
+        { ...settings, ...extra },
+        { hardSignal: controller.signal, onMessage: (text) => messages.push(text) },
+      );
+      expect(end).toEqual({ outcome: 'stopped_at_once', step, model: undefined });
+      expect(messages.at(-1)).toBe('stopping at once');
+      expect(directory.list('out')).toEqual(['metrics.jsonl', 'resolved_config.yaml']);
+      expect(machine()).toEqual(before);
+    },
+  );
+
+  it('says what it will still do when it is told to stop', async () => {
+    const settingsOf = (output_dir: string): Settings => ({
+      ...settings,
+      output_dir: directory.at(output_dir),
+      eval_strategy: 'steps',
+      eval_steps: 4,
+      eval_data_path: settings.data_path,
+      per_device_eval_batch_size: 1,
+      save_strategy: 'steps',
+      save_steps: 4,
+    });
+    /** What is said first after `signal` aborts, as soon as `isTime`. */
+    const said = async (output_dir: string, isTime: (lines: number) => boolean) => {
+      const controller = new AbortController();
+      const messages: string[] = [];
+      let lines = 0;
+      let before: number | undefined;
+      const watch = () => {
+        if (!isTime(lines)) setImmediate(watch);
+        else {
+          before = messages.length;
+          controller.abort();
+        }
+      };
+      watch();
+      await finetune(settingsOf(output_dir), {
+        signal: controller.signal,
+        onMessage: (text) => messages.push(text),
+        onLog: () => lines++,
+      });
+      return messages[before!];
+    };
+    const isWriting = (output_dir: string, what: string) =>
+      directory.list(output_dir).some((file) => file.startsWith(`.tmp-${what}`));
+    const more = '; once more stops at once';
+    expect(await said('a', (lines) => lines === 1)).toBe(`finishing this step, then saving${more}`);
+    expect(await said('b', (lines) => lines === 4)).toBe(`finishing this evaluation, then saving${more}`);
+    expect(await said('c', () => isWriting('c', 'checkpoint-4'))).toBe(
+      `finishing this checkpoint, then stopping${more}`,
+    );
+    for (const [output_dir, what] of [
+      ['d', 'checkpoint-8'],
+      ['e', 'model'],
+    ])
+      expect(await said(output_dir, () => isWriting(output_dir, what))).toBe(
+        `all steps are done: saving what is left to save, with which the run ends${more}`,
+      );
+  });
+
   it.each(['signal', 'hardSignal'] as const)(
     'with %s aborted before its first step it does nothing',
     async (by) => {

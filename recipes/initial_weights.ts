@@ -11,7 +11,7 @@ export async function setInitialWeights(
   parameters: Parameters,
 ): Promise<string[]> {
   if (config.model_name_or_path === undefined) {
-    parameters.initialize(config.seed);
+    for (const _ of parameters.initializing(config.seed)) await new Promise(setImmediate);
     return [];
   }
   const unused = await loadHfWeights(config.model_name_or_path, model, parameters);

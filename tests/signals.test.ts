@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Cli } from './cli.js';
 import { RunDirectory, randomRows } from './tiny_run.js';
 
@@ -62,4 +62,39 @@ it.each(['fp32', 'bf16'])('signals during training change nothing: %s', async (p
 
   const weights = (name: string) => directory.bytes(`${name}-${precision}`, 'model.safetensors');
   expect(weights('disturbed').equals(weights('quiet'))).toBe(true);
+});
+
+it('SIGUSR1, by which a scheduler warns of the end of a job, opens no debugger', async () => {
+  directory.writeRows('rows.jsonl', randomRows(10, 1));
+  directory.writeConfig({ output_dir: 'warned', max_steps: 200 });
+  const run = cli.start(directory.path, ['--config', 'run.yaml']);
+  await run.printed(/step 10\//);
+  run.signal('SIGUSR1');
+  expect(await run.ended).toMatchObject({ status: 0, stderr: '' });
+});
+
+describe('Ctrl-C', () => {
+  // Longer than they take on any machine; that is not waited for.
+  const MANY = '2000000';
+  beforeAll(async () => {
+    directory.writeRows('many.jsonl', randomRows(100_000, 2));
+    directory.writeConfig({ output_dir: 'model', max_steps: 1 });
+    expect(await cli.run(directory.path, '--config', 'run.yaml')).toMatchObject({ status: 0 });
+  });
+
+  it.each<[string, string[], RegExp]>([
+    ['score', ['--model', 'model', '--data', 'many.jsonl'], /row +label/],
+    ['generate', ['--model', 'model', '--ids', '1', '--max-new-tokens', MANY], /\d+ \d+ /],
+    ['plan', ['--config', 'run.yaml', '--set', 'data_path=many.jsonl', '--measure'], /rows?,/],
+    ['--config', ['run.yaml', '--set', 'output_dir=other', '--set', 'data_path=many.jsonl'], /rows?,/],
+  ])('ends tstrain %s within 5 s', async (command, args, started) => {
+    const run = cli.start(directory.path, [command, ...args]);
+    expect(await run.printed(started)).toBe(true);
+    const start = performance.now();
+    run.signal('SIGINT');
+    const { status } = await run.ended;
+    // A shell shows 130 for both.
+    expect([130, 'SIGINT']).toContain(status);
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
 });

@@ -604,7 +604,7 @@ describe('tstrain --config', () => {
       const run = await start();
       await run.printed(/step 1\//);
       run.signal('SIGINT');
-      await run.printed(/finishing this step/);
+      await run.printed(/finishing this evaluation/);
       await wait(200);
       run.signal('SIGINT');
       const { status, stdout } = await run.ended;
@@ -612,6 +612,43 @@ describe('tstrain --config', () => {
       expect(stdout).toMatch(/\nstopped after step 1, without saving\n$/);
       expect(directory.list('out')).toEqual(['metrics.jsonl', 'resolved_config.yaml']);
       expect(directory.metrics()).toEqual([expect.not.objectContaining({ eval_loss: expect.anything() })]);
+    });
+
+    describe('while the final model is written', () => {
+      /** A run of one step whose model takes a while to write, when it has begun to. */
+      const startWriting = async (): Promise<CliRun> => {
+        // Two signals at once are two: no npm passes the terminal's on.
+        vi.stubEnv('npm_command', undefined);
+        directory.writeConfig({
+          model_config: { ...TINY, vocab_size: 40_000, hidden_size: 256 },
+          max_steps: 2,
+          per_device_train_batch_size: 1,
+        });
+        const run = await start();
+        while (!directory.list('out').some((name) => name.startsWith('.tmp-model-'))) await wait(1);
+        run.signal('SIGINT');
+        expect(
+          await run.printed(/all steps are done: saving what is left to save, .*; once more stops at once\n/),
+        ).toBe(true);
+        return run;
+      };
+
+      it('lets it be finished, and says so', async () => {
+        const { status, stdout, stderr } = await (await startWriting()).ended;
+        expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
+        expect(stdout).not.toContain('finishing this step');
+        expect(stdout).toMatch(/\nthe model is in out\n$/);
+        expect(await verifyCheckpoint(directory.at('out'), ['model.safetensors'])).toBeUndefined();
+      });
+
+      it('twice gives it up, and leaves nothing of it', async () => {
+        const run = await startWriting();
+        run.signal('SIGINT');
+        const { status, stdout, stderr } = await run.ended;
+        expect({ status, stderr }).toEqual({ status: 130, stderr: '' });
+        expect(stdout).toMatch(/\nstopping at once\nstopped after step 2, without saving\n$/);
+        expect(directory.list('out')).toEqual(['metrics.jsonl', 'resolved_config.yaml']);
+      });
     });
 
     it('while data is read stops at once', async () => {

@@ -87,7 +87,12 @@ export class Parameters {
 
   /** A new model's values: a function of `seed`, and of each parameter's place among the specifications. */
   initialize(seed: number): void {
-    this.entries.forEach(({ name, shape, initial }, stream) => {
+    Array.from(this.initializing(seed));
+  }
+
+  /** {@link initialize}, a parameter at a time: a large model takes longer than a user waits for Ctrl-C. */
+  *initializing(seed: number): Generator<string> {
+    for (const [stream, { name, shape, initial }] of this.entries.entries()) {
       const tensor = this.tensor(name);
       const wide = tensor.dtype === 'float32' ? tensor : tensor.like(shape, 'float32');
       if ('normal' in initial) fillNormal(wide, { seed, stream, std: initial.normal });
@@ -97,7 +102,8 @@ export class Parameters {
         wide.dispose();
       }
       tensor.dispose();
-    });
+      yield name;
+    }
     this.mastersChanged();
   }
 
