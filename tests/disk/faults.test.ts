@@ -34,7 +34,7 @@ beforeAll(async () => {
     eval_steps: 2,
     eval_data_path: 'held_out.jsonl',
   });
-});
+}, 60_000);
 afterAll(() => {
   cli.remove();
   disk.remove();

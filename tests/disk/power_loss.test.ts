@@ -21,7 +21,7 @@ beforeAll(async () => {
   disk = new Disk(cli);
   whole = new RunDirectory();
   scratch = mkdtempSync(join(tmpdir(), 'tstrain-loss-'));
-});
+}, 60_000);
 afterAll(() => {
   cli.remove();
   disk.remove();
