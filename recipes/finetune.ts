@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TrainingBatch } from '../batch.js';
 import { makeMicroBatch } from '../data/index.js';
