@@ -2,12 +2,11 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exists, readRegular } from '../files.js';
 import { readTokenizerFiles } from '../tokenizer/index.js';
+import { GENERATION_CONFIG } from './generation_config.js';
 import type { RunConfig } from './settings.js';
 
 /** What a Hugging Face directory holds besides weights and config, by names in it. */
 export type Companions = ReadonlyMap<string, Uint8Array>;
-
-const GENERATION_CONFIG = 'generation_config.json';
 
 /**
  * The files that go with each model a run saves: of its tokenizer, and generation_config.json of the model that it
@@ -17,12 +16,8 @@ const GENERATION_CONFIG = 'generation_config.json';
 export function readCompanions(config: RunConfig): Companions {
   const { tokenizer_name_or_path: tokenizer, model_name_or_path: model } = config;
   const companions = new Map(tokenizer === undefined ? [] : readTokenizerFiles(tokenizer));
-  for (const source of [model, tokenizer]) {
-    const path = join(source ?? '', GENERATION_CONFIG);
-    if (source === undefined || !exists(path)) continue;
-    companions.set(GENERATION_CONFIG, readRegular(path));
-    break;
-  }
+  const path = join(model ?? '', GENERATION_CONFIG);
+  if (model !== undefined && exists(path)) companions.set(GENERATION_CONFIG, readRegular(path));
   return companions;
 }
 

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import {
   type Dataset,
   evaluationMicroBatches,
@@ -13,13 +14,17 @@ import type { Precision } from '../engine/model/parameters.js';
 import type { AdamWOptions } from '../engine/optim/adamw.js';
 import { warmupStepsOf } from '../engine/optim/schedule.js';
 import type { TrainingOptions } from '../engine/train/loop.js';
+import { UserError } from '../errors.js';
 import { makeTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { type Companions, readCompanions } from './companions.js';
+import { GENERATION_CONFIG, parseGenerationConfig } from './generation_config.js';
 import type { RunConfig } from './settings.js';
+import { reconcileSpecialIds } from './special_ids.js';
 
 /** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
 export interface PreparedRun {
   config: RunConfig;
+  /** With the BOS and EOS that the rows have. */
   model: LlamaConfig;
   device: DeviceName;
   precision: Precision;
@@ -37,22 +42,23 @@ export interface PreparedRun {
 
 /** Reads model config and data of a run and counts its steps; `say` gets lines for the user. */
 export async function prepareRun(config: RunConfig, say: (line: string) => void): Promise<PreparedRun> {
-  const model =
-    config.model_config !== undefined
-      ? parseLlamaConfig(config.model_config, 'model_config')
-      : readLlamaConfig(config.model_name_or_path!);
+  const isNew = config.model_config !== undefined;
+  const written = isNew
+    ? parseLlamaConfig(config.model_config, 'model_config')
+    : readLlamaConfig(config.model_name_or_path!);
 
   const companions = readCompanions(config);
   const directory = config.tokenizer_name_or_path;
-  let tokenizer: Tokenizer | undefined;
+  let made: Tokenizer | undefined;
+  const tokenizer =
+    directory === undefined ? undefined : () => (made ??= makeTokenizer(directory, companions));
   const load = async (path: string) => {
     const dataset = await loadDataset({
       path,
-      tokenizer:
-        directory === undefined ? undefined : () => (tokenizer ??= makeTokenizer(directory, companions)),
+      tokenizer,
       modelMaxLength: config.model_max_length,
       keepUnlabelledRows: config.keep_unlabelled_rows,
-      vocabSize: model.vocabSize,
+      vocabSize: written.vocabSize,
       threads: config.threads ?? defaultThreads(),
     });
     for (const line of renderReport(dataset.report)) say(line);
@@ -60,10 +66,24 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   };
   const dataset = await load(config.data_path);
   const longest = dataset.lengths.reduce((most, n) => Math.max(most, n), 0);
-  if (longest > model.maxPositionEmbeddings)
+  if (longest > written.maxPositionEmbeddings)
     say(
-      `warning: the longest row has ${longest} tokens, more than max_position_embeddings (${model.maxPositionEmbeddings})`,
+      `warning: the longest row has ${longest} tokens, more than max_position_embeddings (${written.maxPositionEmbeddings})`,
     );
+  const generation = companions.get(GENERATION_CONFIG);
+  const { model, generationConfig, differences } = reconcileSpecialIds({
+    model: written,
+    isNew,
+    generation:
+      generation &&
+      parseGenerationConfig(
+        join(config.model_name_or_path!, GENERATION_CONFIG),
+        new TextDecoder().decode(generation),
+      ),
+    tokenizer: companions.has('tokenizer.json') ? ifReadable(tokenizer!, say) : undefined,
+    dataset,
+  });
+  for (const line of differences) say(line);
   const evalDataset = config.eval_strategy === 'no' ? undefined : await load(config.eval_data_path!);
 
   const schedule = scheduleOf(config, dataset.lengths);
@@ -71,7 +91,10 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   return {
     config,
     model,
-    companions,
+    companions:
+      generationConfig === undefined
+        ? companions
+        : new Map([...companions, [GENERATION_CONFIG, new TextEncoder().encode(generationConfig)]]),
     device: deviceOf(config),
     precision: config.bf16 ? 'bf16' : 'fp32',
     dataset,
@@ -101,6 +124,17 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
       saveEvery: config.save_strategy === 'steps' ? config.save_steps : config.save_strategy,
     },
   };
+}
+
+/** A tokenizer that has read texts, or one that rows of ids do without: if it cannot be read, that is only told. */
+function ifReadable(tokenizer: () => Tokenizer, say: (line: string) => void): Tokenizer | undefined {
+  try {
+    return tokenizer();
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    say(`${error.message} (rows of token ids do not need it; its BOS and EOS are not known)`);
+    return undefined;
+  }
 }
 
 /** The device that a run computes on. */

@@ -62,9 +62,9 @@ export function checkResume(
     );
   for (const key of FIXED)
     if (config[key] !== state.config[key]) throw refuse(key, state.config[key], config[key]);
-  // What the config says of the model, not what else was in its file.
+  // What the config says of the model, not what else was in its file. Special ids change nothing of what is computed.
   for (const [key, is] of Object.entries(toHfConfig({ ...model, raw: {} })))
-    if (JSON.stringify(is) !== JSON.stringify(state.model[key]))
+    if (!key.endsWith('_token_id') && JSON.stringify(is) !== JSON.stringify(state.model[key]))
       throw refuse(`the model's ${key}`, state.model[key], is);
   if (dataset.hash !== state.data_hash)
     throw new UserError(

@@ -76,28 +76,58 @@ describe('tstrain generate', () => {
     expect(new Set(ids).size).toBe(12);
   });
 
-  it('stops at the EOS of generation_config.json, else of config.json, else of the tokenizer', async () => {
+  it('stops at any EOS of generation_config.json, config.json and the tokenizer', async () => {
     const { ids } = await json('--ids', '1,2,3');
-    const firstSeen = (index: number) => ids.indexOf(ids[index]);
+    const endedBy = (...eos: number[]) => ids.slice(0, Math.min(...eos.map((id) => ids.indexOf(id))) + 1);
     const other = await writeTinyModel({ eos_token_id: [ids[6], 999] });
     const model = ['--model', other];
-    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(ids.slice(0, firstSeen(6) + 1));
+    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(endedBy(ids[6]));
     const generation = join(other, 'generation_config.json');
     writeFileSync(generation, JSON.stringify({ eos_token_id: ids[3], temperature: 0.7 }));
-    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(ids.slice(0, firstSeen(3) + 1));
+    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(endedBy(ids[3], ids[6]));
+    writeFileSync(generation, JSON.stringify({ eos_token_id: [999, ids[9]] }));
+    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(endedBy(ids[6], ids[9]));
     writeFileSync(generation, '{}');
-    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(ids.slice(0, firstSeen(6) + 1));
+    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(endedBy(ids[6]));
+    const tokens = Object.keys(tinyTokenizer().model.vocab);
+    writeFileSync(join(other, 'tokenizer_config.json'), JSON.stringify({ eos_token: tokens[ids[4]] }));
+    expect((await json('--ids', '1,2,3', ...model)).ids).toEqual(endedBy(ids[4], ids[6]));
     writeFileSync(generation, '{"eos_token_id": "</s>"}');
     const { error } = await run('--ids', '1', ...model);
     expect(error).toEqual(new UserError(`${generation}: eos_token_id must be a token id or a list of them`));
     rmSync(other, { recursive: true });
+  });
 
-    const without = await writeTinyModel({ eos_token_id: null });
-    const tokens = Object.keys(tinyTokenizer().model.vocab);
-    writeFileSync(join(without, 'tokenizer_config.json'), JSON.stringify({ eos_token: tokens[ids[4]] }));
-    const ended = await json('--ids', '1,2,3', '--model', without);
-    expect(ended.ids).toEqual(ids.slice(0, firstSeen(4) + 1));
-    rmSync(without, { recursive: true });
+  it('goes on at an id without a piece, of an embedding padded beyond the tokenizer', async () => {
+    const { vocabSize } = tokenizer;
+    // Every embedding beyond the tokenizer's is large: the greedy choice falls there.
+    const padded = await writeTinyModel({
+      vocab_size: vocabSize + 200,
+      eos_token_id: null,
+      initializer_range: 3,
+    });
+    const { stdout, stderr, error } = await run(
+      '--prompt',
+      'low',
+      '--max-new-tokens',
+      '12',
+      '--json',
+      '--model',
+      padded,
+    );
+    expect(error).toBeUndefined();
+    const { ids, text } = JSON.parse(stdout);
+    const withoutPiece = ids.filter((id: number) => id >= vocabSize);
+    expect(withoutPiece.length).toBeGreaterThan(0);
+    expect(text).toMatch(/^low/);
+    expect(text.split('\uFFFD').length - 1).toBeGreaterThanOrEqual(withoutPiece.length);
+    expect(stderr).toBe(
+      `warning: id ${withoutPiece[0]} is not in the vocabulary of the tokenizer (ids 0 to ${vocabSize - 1}); such ids ` +
+        'are shown as \uFFFD\n',
+    );
+    const plain = await run('--prompt', 'low', '--max-new-tokens', '12', '--model', padded);
+    expect(`low${plain.stdout}`).toBe(`${text}\n`);
+    rmSync(padded, { recursive: true });
   });
 
   it('continues ids without a tokenizer, and says them', async () => {
@@ -107,6 +137,11 @@ describe('tstrain generate', () => {
     expect(await json('--ids', '1,2,3', '--model', bare)).toEqual({ ids, text: null });
     const { stdout } = await run('--ids', '1,2,3', '--model', bare, '--max-new-tokens', '12');
     expect(stdout.trim().split(' ').map(Number)).toEqual(ids);
+    writeFileSync(join(bare, 'tokenizer.json'), '{"model": {"type": "WordPiece"}}');
+    const broken = await run('--ids', '1,2,3', '--model', bare, '--max-new-tokens', '12');
+    expect(broken.stdout).toBe(stdout);
+    expect(broken.stderr).toMatch(/^warning: .*tokenizer\.json: .*; ids are printed in place of text\n$/);
+    rmSync(join(bare, 'tokenizer.json'));
     const { error } = await run('--prompt', 'low', '--model', bare);
     expect(error?.message).toBe(`${join(bare, 'tokenizer.json')}: no such file`);
     rmSync(bare, { recursive: true });

@@ -4,8 +4,9 @@ import type { Writable } from 'node:stream';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { checkPrompt, generate } from '../../engine/generate/generate.js';
 import type { Sampling } from '../../engine/generate/sampling.js';
-import { encodePrompt, eosTokenIds } from '../../recipes/generate.js';
-import { loadTokenizer } from '../../tokenizer/index.js';
+import { UserError } from '../../errors.js';
+import { encodePrompt, eosTokenIds, hasPiece, textOf, textStream } from '../../recipes/generate.js';
+import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 import {
   addModelOptions,
   checkModelDirectory,
@@ -41,12 +42,16 @@ export function generateCommand({
   const notNegative = numberOption('a whole number, 0 or more', (x) => Number.isSafeInteger(x) && x >= 0);
   return addModelOptions(new Command('generate'))
     .description(
-      'go on with a text, greedily unless told to sample; stops at eos_token_id. Prints what is new, as it comes',
+      'go on with a text, greedily unless told to sample; stops at any EOS that config.json, generation_config.json or the tokenizer names. Prints what is new, as it comes',
     )
     .addOption(new Option('--instruction <text>', "put into Alpaca's prompt").conflicts(['prompt', 'ids']))
     .addOption(new Option('--input <text>', 'the input of the instruction').conflicts(['prompt', 'ids']))
     .addOption(new Option('--prompt <text>', 'a text to go on with as it is').conflicts(['ids']))
-    .option('--ids <list>', 'token ids to go on with as they are, such as 1,15043', parseIds)
+    .option(
+      '--ids <list>',
+      'token ids to go on with as they are, such as 1,15043; needs no tokenizer',
+      parseIds,
+    )
     .option(
       '--max-new-tokens <n>',
       'most tokens to add',
@@ -83,13 +88,11 @@ export function generateCommand({
 
 async function run(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
   checkModelDirectory(options);
-  // Ids can be continued without a tokenizer; then there is no text to show.
-  const needed = options.ids === undefined || existsSync(join(options.model, 'tokenizer.json'));
-  const tokenizer = needed ? await loadTokenizer(options.model) : undefined;
+  const tokenizer = await tokenizerOf(options, stderr);
   const promptIds = options.ids ?? encodePrompt(tokenizer!, promptOf(options));
   const model = await openModel(options, stderr);
   const { config } = model.parameters;
-  const stream = tokenizer?.stream({ skipSpecial: true });
+  const stream = tokenizer && textStream(tokenizer);
   let length = promptIds.length;
   let warned = false;
   const checkLength = () => {
@@ -100,10 +103,22 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     );
   };
   checkLength();
+  let withoutPiece = false;
+  const checkPiece = (id: number) => {
+    if (withoutPiece || tokenizer === undefined || hasPiece(tokenizer, id)) return;
+    withoutPiece = true;
+    stderr.write(
+      `warning: id ${id} is not in the vocabulary of the tokenizer (ids 0 to ${tokenizer.vocabSize - 1}); such ids are ` +
+        'shown as \uFFFD\n',
+    );
+  };
   try {
     const show = options.json ? () => {} : (text: string) => void stdout.write(text);
     checkPrompt(promptIds, config.vocabSize);
-    for (const id of promptIds) stream?.push(id);
+    for (const id of promptIds) {
+      checkPiece(id);
+      stream?.push(id);
+    }
     const { ids } = await generate(model, promptIds, {
       maxNewTokens: options.maxNewTokens,
       eosTokenIds: eosTokenIds(options.model, config, tokenizer),
@@ -111,16 +126,30 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
       onToken: (id) => {
         length++;
         checkLength();
+        checkPiece(id);
         show(stream?.push(id) ?? `${id} `);
       },
     });
     show(`${stream?.end() ?? ''}\n`);
     if (options.json) {
-      const text = tokenizer?.decode([...promptIds, ...ids], { skipSpecial: true }) ?? null;
+      const text = tokenizer ? textOf(tokenizer, [...promptIds, ...ids]) : null;
       stdout.write(`${JSON.stringify({ ids, text })}\n`);
     }
   } finally {
     model.dispose();
+  }
+}
+
+/** The model's tokenizer. Ids can be continued without one; then there is no text to show. */
+async function tokenizerOf({ ids, model }: Options, stderr: Writable): Promise<Tokenizer | undefined> {
+  if (ids === undefined) return loadTokenizer(model);
+  if (!existsSync(join(model, 'tokenizer.json'))) return undefined;
+  try {
+    return await loadTokenizer(model);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    stderr.write(`warning: ${error.message}; ids are printed in place of text\n`);
+    return undefined;
   }
 }
 
