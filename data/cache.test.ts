@@ -25,6 +25,10 @@ const rows: EncodedRows = {
   truncated: Int32Array.of(0, 4),
   // More row numbers than the header's first read holds.
   emptyOutputs: Array.from({ length: 20_000 }, (_, i) => 1000 + i),
+  unreadKeys: new Map([
+    ['__proto__', 2],
+    ['system', 1],
+  ]),
 };
 
 describe('the cache', () => {
@@ -33,7 +37,7 @@ describe('the cache', () => {
   it('gives back what was kept', async () => {
     expect(await readCache(file)).toBe('absent');
     await writeCache(file, rows, await hashRows(rows));
-    expect(await readCache(file)).toEqual({ encoded: rows, checksum: await hashRows(rows) });
+    expect(await readCache(file)).toEqual({ encoded: rows, hash: await hashRows(rows) });
     expect(readdirSync(dirname(file))).toEqual(['x.bin']);
   });
 
@@ -48,6 +52,7 @@ describe('the cache', () => {
       bytes((copy) => copy.fill(copy[copy.length - 1] ^ 1, copy.length - 1)),
       bytes((copy) => Buffer.from(copy.toString('latin1').replace('1000,', '1100,'), 'latin1')),
       bytes((copy) => Buffer.from(copy.toString('latin1').replace('"rows":2', '"rows":1e9'), 'latin1')),
+      bytes((copy) => Buffer.from(copy.toString('latin1').replace('["system",1]', '["system",2]'), 'latin1')),
       Buffer.alloc(0),
       Buffer.from('\n'),
     ]) {
@@ -103,6 +108,7 @@ it('hashRows tells rows apart', async () => {
   const other = { ...rows, labels: Int32Array.of(-100, 70_000, 2, 1, 2) };
   const moved = { ...rows, lengths: Int32Array.of(2, 3) };
   expect(new Set(await Promise.all([rows, other, moved].map(hashRows))).size).toBe(3);
+  expect(await hashRows({ ...rows, unreadKeys: new Map() })).toBe(await hashRows(rows));
 });
 
 it('the cache file depends on content, tokenizer and length limit', async () => {

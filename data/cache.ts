@@ -5,9 +5,10 @@ import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readPieces } from '../files.js';
 import type { EncodedRows } from './encode.js';
+import type { KeyCounts } from './sources.js';
 
 // Raise this when the same file and tokenizer would give other ids or labels, or the layout of the file changes.
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 // One call of crypto or of the file system takes less than 2 GiB.
 const PART_BYTES = 2 ** 28;
 
@@ -52,8 +53,8 @@ interface Header {
 }
 
 /**
- * SHA-256 of encoded rows: the identity of a data set's content, and the checksum of its cache file. The event loop
- * runs in between.
+ * SHA-256 of encoded rows: the identity of a data set's content. What was not read of them does not count. The event
+ * loop runs in between.
  */
 export async function hashRows(encoded: EncodedRows): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(headerOf(encoded)));
@@ -65,17 +66,28 @@ export async function hashRows(encoded: EncodedRows): Promise<string> {
   return hash.digest('hex');
 }
 
+/** The checksum of a cache file: of its rows by their hash, and of the rest. */
+function checksumOf(hash: string, unreadKeys: KeyCounts): string {
+  return createHash('sha256')
+    .update(hash)
+    .update(JSON.stringify([...unreadKeys]))
+    .digest('hex');
+}
+
 /**
- * Keeps encoded rows: a line of JSON with sizes and checksum, then the arrays as little-endian int32. Written to a
- * name of its own and renamed, so that a reader finds a whole file or none. What nobody uses any more is removed.
+ * Keeps encoded rows, whose hash is `hash`: a line of JSON with sizes and checksum, then the arrays as little-endian
+ * int32. Written to a name of its own and renamed, so that a reader finds a whole file or none. What nobody uses any
+ * more is removed.
  */
-export async function writeCache(file: string, encoded: EncodedRows, checksum: string): Promise<void> {
+export async function writeCache(file: string, encoded: EncodedRows, hash: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
   const aside = `${file}.${process.pid}.tmp`;
   try {
     const handle = await open(aside, 'w');
     try {
-      await handle.write(`${JSON.stringify({ ...headerOf(encoded), checksum })}\n`);
+      const { unreadKeys } = encoded;
+      const rest = { unreadKeys: [...unreadKeys], checksum: checksumOf(hash, unreadKeys) };
+      await handle.write(`${JSON.stringify({ ...headerOf(encoded), ...rest })}\n`);
       for (const array of arraysOf(encoded)) for (const part of partsOf(array)) await writeAll(handle, part);
     } finally {
       await handle.close();
@@ -99,10 +111,10 @@ async function removeUnused(directory: string): Promise<void> {
   }
 }
 
-/** Encoded rows from the cache with their checksum, which has been verified; or why there are none. */
+/** Encoded rows from the cache with their hash, once the checksum has been verified; or why there are none. */
 export async function readCache(
   file: string,
-): Promise<{ encoded: EncodedRows; checksum: string } | 'absent' | 'damaged'> {
+): Promise<{ encoded: EncodedRows; hash: string } | 'absent' | 'damaged'> {
   let handle: FileHandle;
   try {
     // A FIFO of that name would be waited for.
@@ -113,7 +125,7 @@ export async function readCache(
   try {
     const stats = await handle.stat();
     if (!stats.isFile()) return 'damaged';
-    const { header, checksum, end } = await readHeader(handle);
+    const { header, unreadKeys, checksum, end } = await readHeader(handle);
     if (stats.size !== end + 4 * (2 * header.tokens + 2 * header.rows)) return 'damaged';
     const encoded: EncodedRows = {
       ids: new Int32Array(header.tokens),
@@ -121,6 +133,7 @@ export async function readCache(
       lengths: new Int32Array(header.rows),
       truncated: new Int32Array(header.rows),
       emptyOutputs: header.emptyOutputs,
+      unreadKeys: new Map(unreadKeys),
     };
     let position = end;
     for (const array of arraysOf(encoded))
@@ -128,10 +141,11 @@ export async function readCache(
         await readAll(handle, part, position);
         position += part.length;
       }
-    if ((await hashRows(encoded)) !== checksum) return 'damaged';
+    const hash = await hashRows(encoded);
+    if (checksumOf(hash, encoded.unreadKeys) !== checksum) return 'damaged';
     // When it was last used; where that cannot be noted, it goes early.
     await utimes(file, stats.atime, new Date()).catch(() => {});
-    return { encoded, checksum };
+    return { encoded, hash };
   } catch {
     return 'damaged';
   } finally {
@@ -147,7 +161,12 @@ function arraysOf({ lengths, truncated, ids, labels }: EncodedRows): Int32Array[
   return [lengths, truncated, ids, labels];
 }
 
-async function readHeader(handle: FileHandle): Promise<{ header: Header; checksum: string; end: number }> {
+interface Rest {
+  unreadKeys: [string, number][];
+  checksum: string;
+}
+
+async function readHeader(handle: FileHandle): Promise<{ header: Header; end: number } & Rest> {
   const chunks: Buffer[] = [];
   for (let length = 0; ; ) {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(2 ** 16), 0, 2 ** 16, length);
@@ -156,10 +175,8 @@ async function readHeader(handle: FileHandle): Promise<{ header: Header; checksu
     chunks.push(buffer.subarray(0, newline < 0 ? bytesRead : newline));
     length += chunks[chunks.length - 1].length;
     if (newline < 0) continue;
-    const { checksum, ...header } = JSON.parse(Buffer.concat(chunks).toString()) as Header & {
-      checksum: string;
-    };
-    return { header, checksum, end: length + 1 };
+    const { unreadKeys, checksum, ...header } = JSON.parse(Buffer.concat(chunks).toString()) as Header & Rest;
+    return { header, unreadKeys, checksum, end: length + 1 };
   }
 }
 

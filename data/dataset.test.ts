@@ -194,6 +194,20 @@ describe('loadDataset on pre-tokenised rows', () => {
     );
   });
 
+  it('tells which keys of the rows are not used, from the cache too', async () => {
+    const path = write(
+      [{ ...rows[0], system: 's' }, { ...rows[3], system: 't', history: [] }, rows[4]],
+      'keys.jsonl',
+    );
+    for (const state of ['written', 'read']) {
+      const { report } = await load({ path });
+      expect(report.cache.state).toBe(state);
+      expect(renderReport(report)).toContain(
+        'keys that are not used: "system" (filled in 2 rows); ids, labels, prompt_len are',
+      );
+    }
+  });
+
   it('leaves no temporary file', async () => {
     await load();
     expect(readdirSync(join(cacheDirectory, 'tokens'))).toEqual([

@@ -64,21 +64,21 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
     cacheDirectory && cacheFile(cacheDirectory, { fileHash, tokenizerHash: tokenizer?.hash, modelMaxLength });
   const cached = file === undefined ? 'absent' : await readCache(file);
   let encoded: EncodedRows;
-  let checksum: string;
+  let hash: string;
   let tokenising: DatasetReport['tokenising'] = { seconds: 0, threads: null };
   let cache: DatasetReport['cache'] = { file, state: 'read' };
   if (typeof cached === 'object') {
-    ({ encoded, checksum } = cached);
+    ({ encoded, hash } = cached);
   } else {
     const start = performance.now();
     const { threads } = options;
     const result = await tokeniseFile({ path, tokenizer, modelMaxLength, threads });
     tokenising = { seconds: (performance.now() - start) / 1000, threads: result.threads };
     encoded = result.encoded;
-    checksum = await hashRows(encoded);
+    hash = await hashRows(encoded);
     if ((await hashFile(path)) !== fileHash)
       throw new UserError(`${path} was changed while it was being read. Start again once it is complete.`);
-    cache = await keep(file, encoded, checksum, cached);
+    cache = await keep(file, encoded, hash, cached);
   }
 
   const rowsRead = encoded.lengths.length;
@@ -110,7 +110,7 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
     length: rows.length,
     lengths,
     labelCounts,
-    hash: createHash('sha256').update(checksum).update(new Uint8Array(rows.buffer)).digest('hex'),
+    hash: createHash('sha256').update(hash).update(new Uint8Array(rows.buffer)).digest('hex'),
     report: {
       path,
       form,
@@ -126,6 +126,7 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
       unlabelled: Array.from(allRows.filter((row) => rowLabels[row] === 0)),
       unlabelledKept: keepUnlabelledRows,
       emptyOutputs: encoded.emptyOutputs,
+      unreadKeys: encoded.unreadKeys,
       duplicates: findDuplicates(encoded),
       examples: rows.length,
       tokens: lengths.reduce((sum, length) => sum + length, 0),
@@ -147,13 +148,13 @@ export async function loadDataset(options: DatasetOptions): Promise<Dataset> {
 async function keep(
   file: string | undefined,
   encoded: EncodedRows,
-  checksum: string,
+  hash: string,
   before: 'absent' | 'damaged',
 ): Promise<DatasetReport['cache']> {
   if (file === undefined)
     return { file, state: 'not written', reason: 'this user has no home; set XDG_CACHE_HOME' };
   try {
-    await writeCache(file, encoded, checksum);
+    await writeCache(file, encoded, hash);
     return { file, state: before === 'damaged' ? 'remade' : 'written' };
   } catch (error) {
     const { path = file, message } = error as NodeJS.ErrnoException;

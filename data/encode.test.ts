@@ -68,7 +68,8 @@ it('encodeTokenRow cuts ids and labels alike', () => {
 
 it('encodeRows lays rows end to end and notes empty outputs by their row number', () => {
   const rows = [row, { ...row, output: ' \n' }];
-  const encoded = encodeRows({ form: 'alpaca', rows, firstRow: 7 }, tokenizer, prompt + 4);
+  const unreadKeys = new Map([['system', 1]]);
+  const encoded = encodeRows({ form: 'alpaca', rows, firstRow: 7, unreadKeys }, tokenizer, prompt + 4);
   const [first, second] = rows.map((row) => encodeAlpacaRow(row, tokenizer, prompt + 4));
   expect(encoded).toEqual({
     ids: Int32Array.of(...first.ids, ...second.ids),
@@ -76,6 +77,7 @@ it('encodeRows lays rows end to end and notes empty outputs by their row number'
     lengths: Int32Array.of(prompt + 4, prompt + 4),
     truncated: Int32Array.of(1, 0),
     emptyOutputs: [8],
+    unreadKeys,
   });
 });
 

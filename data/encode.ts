@@ -2,7 +2,7 @@ import { IGNORE_INDEX } from '../batch.js';
 import { UserError } from '../errors.js';
 import type { Tokenizer } from '../tokenizer/index.js';
 import { type AlpacaRow, formatPrompt } from './prompt.js';
-import { labelsAfter, type RowBatch, type TokenRow } from './sources.js';
+import { addCounts, type KeyCounts, labelsAfter, type RowBatch, type TokenRow } from './sources.js';
 
 /** One row as the model sees it. */
 export interface Example {
@@ -27,6 +27,7 @@ export interface EncodedRows {
   truncated: Int32Array;
   /** Rows (numbered within the file) whose output is empty or white space. */
   emptyOutputs: number[];
+  unreadKeys: KeyCounts;
 }
 
 /**
@@ -81,32 +82,41 @@ export function encodeRows(
   if (batch.form === 'tokens')
     return joinExamples(
       batch.rows.map((row) => encodeTokenRow(row, modelMaxLength)),
-      [],
+      { emptyOutputs: [], unreadKeys: batch.unreadKeys },
     );
   return joinExamples(
     batch.rows.map((row) => encodeAlpacaRow(row, tokenizer!, modelMaxLength)),
-    batch.rows.flatMap(({ output }, i) => (output.trim() === '' ? [batch.firstRow + i] : [])),
+    {
+      emptyOutputs: batch.rows.flatMap(({ output }, i) => (output.trim() === '' ? [batch.firstRow + i] : [])),
+      unreadKeys: batch.unreadKeys,
+    },
   );
 }
 
-function joinExamples(examples: Omit<Example, 'row'>[], emptyOutputs: number[]): EncodedRows {
+function joinExamples(
+  examples: Omit<Example, 'row'>[],
+  found: Pick<EncodedRows, 'emptyOutputs' | 'unreadKeys'>,
+): EncodedRows {
   return {
     ids: concat(examples.map(({ ids }) => ids)),
     labels: concat(examples.map(({ labels }) => labels)),
     lengths: Int32Array.from(examples, ({ ids }) => ids.length),
     truncated: Int32Array.from(examples, ({ truncated }) => truncated),
-    emptyOutputs,
+    ...found,
   };
 }
 
 /** Encoded rows end to end, in the order given. */
 export function joinEncoded(parts: EncodedRows[]): EncodedRows {
+  const unreadKeys: KeyCounts = new Map();
+  for (const part of parts) addCounts(unreadKeys, part.unreadKeys);
   return {
     ids: concat(parts.map(({ ids }) => ids)),
     labels: concat(parts.map(({ labels }) => labels)),
     lengths: concat(parts.map(({ lengths }) => lengths)),
     truncated: concat(parts.map(({ truncated }) => truncated)),
     emptyOutputs: parts.flatMap(({ emptyOutputs }) => emptyOutputs),
+    unreadKeys,
   };
 }
 

@@ -7,6 +7,7 @@ const rows = {
   lengths: Int32Array.of(3, 3, 2, 3, 3),
   truncated: new Int32Array(5),
   emptyOutputs: [],
+  unreadKeys: new Map(),
 };
 
 it('findDuplicates compares ids and labels', () => {
@@ -30,6 +31,7 @@ describe('renderReport', () => {
     unlabelled: [],
     unlabelledKept: false,
     emptyOutputs: [],
+    unreadKeys: new Map(),
     duplicates: [],
     examples: 1200,
     tokens: 123456,
@@ -54,6 +56,10 @@ describe('renderReport', () => {
       unlabelled: [3, 70],
       emptyOutputs: [5],
       duplicates: [{ row: 9, of: 2 }],
+      unreadKeys: new Map([
+        ['id', 1],
+        ['sys"tem', 1200],
+      ]),
       tokenising: { seconds: 0, threads: null },
       cache: { file: '/c/x.bin', state: 'read' },
     });
@@ -64,6 +70,8 @@ describe('renderReport', () => {
       '2 rows without a label left, dropped: row 3, row 70',
       '1 row with an empty output: row 5',
       '1 row equal to an earlier row: row 9 (as 2)',
+      'keys that are not used: "sys\\"tem" (filled in 1,200 rows), "id" (filled in 1 row); ' +
+        'instruction, input, output are',
       'tokens read from the cache /c/x.bin',
     ]);
   });

@@ -1,5 +1,5 @@
 import { countLabels, type EncodedRows } from './encode.js';
-import type { RowForm } from './sources.js';
+import { KEYS, type KeyCounts, type RowForm } from './sources.js';
 
 /** What was found in a data file before training. Row numbers count from 0, in file order. */
 export interface DatasetReport {
@@ -14,6 +14,7 @@ export interface DatasetReport {
   unlabelledKept: boolean;
   /** Alpaca rows whose output is empty or white space. */
   emptyOutputs: number[];
+  unreadKeys: KeyCounts;
   /** Rows with the same ids and labels as an earlier one, which they name. They stay. */
   duplicates: { row: number; of: number }[];
   /** Over the examples in use: their number, tokens, labelled tokens (after the shift), longest length. */
@@ -97,6 +98,7 @@ export function renderReport(report: DatasetReport): string[] {
       `${plural(duplicates.length, 'row')} equal to an earlier row: ` +
         list(duplicates.map(({ row, of }) => `row ${row} (as ${of})`)),
     );
+  if (report.unreadKeys.size > 0) lines.push(renderUnreadKeys(report));
   const { threads, seconds } = tokenising;
   lines.push(
     threads === null
@@ -107,6 +109,13 @@ export function renderReport(report: DatasetReport): string[] {
             : `kept in ${cache.file}${cache.state === 'remade' ? ', which was damaged and has been remade' : ''}`),
   );
   return lines;
+}
+
+/** A line on keys that are not used, such as `system` and `history`: whoever writes them expects them to count. */
+export function renderUnreadKeys({ form, unreadKeys }: Pick<DatasetReport, 'form' | 'unreadKeys'>): string {
+  const most = [...unreadKeys].sort(([, a], [, b]) => b - a);
+  const keys = list(most.map(([key, rows]) => `${JSON.stringify(key)} (filled in ${plural(rows, 'row')})`));
+  return `keys that are not used: ${keys}; ${KEYS[form].join(', ')} are`;
 }
 
 function list(entries: string[]): string {

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { UserError } from '../errors.js';
 import { describeShared, shared } from '../tests/shared.js';
 import type { AlpacaRow } from './prompt.js';
-import { detectForm, readRows, type TokenRow } from './sources.js';
+import { addCounts, detectForm, type KeyCounts, readRows, type TokenRow } from './sources.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'tstrain-sources-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -33,12 +33,18 @@ async function failure(...rows: unknown[]): Promise<string> {
 
 describe('Alpaca rows', () => {
   it('need no input and may have other keys', async () => {
-    const path = file({ instruction: 'a', output: 'b' }, { id: 7, instruction: '', input: 'c', output: '' });
+    const path = file(
+      { instruction: 'a', output: 'b', system: '', history: [], tools: null, images: {} },
+      { id: 7, instruction: '', input: 'c', output: '', history: [['q', 'a']], flag: false },
+    );
     expect(await all(path)).toEqual([
       { instruction: 'a', input: '', output: 'b' },
       { instruction: '', input: 'c', output: '' },
     ]);
     expect(await detectForm(path)).toBe('alpaca');
+    const counts: KeyCounts = new Map();
+    for await (const { unreadKeys } of readRows(path)) addCounts(counts, unreadKeys);
+    expect(Object.fromEntries(counts)).toEqual({ id: 1, history: 1, flag: 1 });
   });
 
   it('are refused by line, row and key', async () => {

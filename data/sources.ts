@@ -11,8 +11,22 @@ export interface TokenRow {
 
 export type RowForm = 'alpaca' | 'tokens';
 
+/** The keys that are read of rows of a form. */
+export const KEYS = {
+  alpaca: ['instruction', 'input', 'output'],
+  tokens: ['ids', 'labels', 'prompt_len'],
+} as const satisfies Record<RowForm, readonly string[]>;
+
+/** Keys of rows that are not read, and in how many rows each holds something. */
+export type KeyCounts = Map<string, number>;
+
+/** Adds the counts of more rows. */
+export function addCounts(counts: KeyCounts, more: Readonly<KeyCounts>): void {
+  for (const [key, rows] of more) counts.set(key, (counts.get(key) ?? 0) + rows);
+}
+
 /** Consecutive rows of a data file. */
-export type RowBatch = { firstRow: number } & (
+export type RowBatch = { firstRow: number; unreadKeys: KeyCounts } & (
   | { form: 'alpaca'; rows: AlpacaRow[] }
   | { form: 'tokens'; rows: TokenRow[] }
 );
@@ -23,7 +37,7 @@ export type RowBatch = { firstRow: number } & (
  * - pre-tokenised: `{"ids": [...], "labels": [...]}` (labels not shifted, −100 = none) or
  *   `{"ids": [...], "prompt_len": n}` (the first n ids carry no label). With both, `labels` counts.
  *
- * Other keys are ignored. Rows come in file order, some hundreds at a time; the file is never held whole.
+ * Other keys are not read, but counted. Rows come in file order, some hundreds at a time; the file is never held whole.
  *
  * @throws UserError naming file, line, row (from 0) and key at the first row that is not of the form.
  */
@@ -32,8 +46,13 @@ export async function* readRows(path: string): AsyncGenerator<RowBatch> {
   for await (const values of readJsonValues(path)) {
     form ??= formOf(path, values[0]);
     const firstRow = values[0].row;
-    if (form === 'alpaca') yield { form, firstRow, rows: values.map((value) => alpacaRow(path, value)) };
-    else yield { form, firstRow, rows: values.map((value) => tokenRow(path, value)) };
+    if (form === 'alpaca') {
+      const rows = values.map((value) => alpacaRow(path, value));
+      yield { form, firstRow, rows, unreadKeys: unreadKeysOf(values, form) };
+    } else {
+      const rows = values.map((value) => tokenRow(path, value));
+      yield { form, firstRow, rows, unreadKeys: unreadKeysOf(values, form) };
+    }
   }
   if (form === undefined) throw new UserError(`${path} holds no rows.`);
 }
@@ -97,6 +116,21 @@ function tokenRow(path: string, value: JsonValue): TokenRow {
   if (promptLength < 0 || promptLength > ids.length)
     throw at(path, value, `"prompt_len" is ${promptLength}; expected 0 to ${ids.length}, the number of ids.`);
   return { ids, labels: labelsAfter(ids, promptLength) };
+}
+
+function unreadKeysOf(values: readonly JsonValue[], form: RowForm): KeyCounts {
+  const read: readonly string[] = KEYS[form];
+  const counts: KeyCounts = new Map();
+  for (const { value } of values)
+    for (const [key, field] of Object.entries(value as object))
+      if (!read.includes(key) && isFilled(field)) counts.set(key, (counts.get(key) ?? 0) + 1);
+  return counts;
+}
+
+/** Whether a field says something: tables exported as JSON have every key in every row. */
+function isFilled(field: unknown): boolean {
+  if (field === null || field === '') return false;
+  return typeof field !== 'object' || Object.keys(field).length > 0;
 }
 
 /** Labels [n] of ids [n] whose first `promptLength` carry none. */

@@ -1,6 +1,7 @@
 import { makeMicroBatch } from '../data/batch.js';
 import { countLabels, type Example, encodeAlpacaRow, encodeTokenRow } from '../data/encode.js';
-import { type RowBatch, readRows } from '../data/sources.js';
+import { renderUnreadKeys } from '../data/report.js';
+import { addCounts, type KeyCounts, type RowBatch, type RowForm, readRows } from '../data/sources.js';
 import { checkVocabulary } from '../data/vocabulary.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { UserError } from '../errors.js';
@@ -24,15 +25,17 @@ const MICRO_BATCH_TOKENS = 4096;
  * The loss of each row of a data file, in its order; nothing is truncated.
  *
  * @param tokenizer needed for Alpaca rows
+ * @param onMessage hears at the end which keys of the rows were not read
  * @throws UserError on a bad row, an id outside the vocabulary, and a loss that is not finite
  */
 export async function* scoreRows(
   model: LlamaForCausalLM,
   path: string,
   tokenizer: Tokenizer | undefined,
+  onMessage: (text: string) => void = () => {},
 ): AsyncGenerator<RowScore> {
   const { vocabSize } = model.parameters.config;
-  for await (const examples of microBatches(path, tokenizer)) {
+  for await (const examples of microBatches(path, tokenizer, onMessage)) {
     for (const { row, ids, labels } of examples) checkVocabulary(path, row, ids, labels, vocabSize);
     for (const score of scoreExamples(model, examples)) {
       if (score.loss !== null && !Number.isFinite(score.loss))
@@ -45,10 +48,18 @@ export async function* scoreRows(
 }
 
 /** The examples of a file in its order, as many at a time as go through the model together. */
-async function* microBatches(path: string, tokenizer: Tokenizer | undefined): AsyncGenerator<Example[]> {
+async function* microBatches(
+  path: string,
+  tokenizer: Tokenizer | undefined,
+  onMessage: (text: string) => void,
+): AsyncGenerator<Example[]> {
   let examples: Example[] = [];
   let tokens = 0;
-  for await (const batch of readRows(path))
+  let form: RowForm | undefined;
+  const unreadKeys: KeyCounts = new Map();
+  for await (const batch of readRows(path)) {
+    form = batch.form;
+    addCounts(unreadKeys, batch.unreadKeys);
     for (const example of wholeExamples(batch, tokenizer)) {
       if (examples.length > 0 && tokens + example.ids.length > MICRO_BATCH_TOKENS) {
         yield examples;
@@ -58,7 +69,9 @@ async function* microBatches(path: string, tokenizer: Tokenizer | undefined): As
       examples.push(example);
       tokens += example.ids.length;
     }
+  }
   yield examples;
+  if (form !== undefined && unreadKeys.size > 0) onMessage(renderUnreadKeys({ form, unreadKeys }));
 }
 
 function* wholeExamples(batch: RowBatch, tokenizer: Tokenizer | undefined): Generator<Example> {

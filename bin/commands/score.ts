@@ -41,7 +41,8 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     let rows = 0;
     if (!options.json)
       await print(`${'row'.padStart(8)}${'label tokens'.padStart(14)}${'loss'.padStart(10)}`);
-    for await (const score of scoreRows(model, options.data, tokenizer)) {
+    const warn = (text: string) => void stderr.write(`${text}\n`);
+    for await (const score of scoreRows(model, options.data, tokenizer, warn)) {
       if (score.tokens > maxPositionEmbeddings) long.push(score);
       sum += (score.loss ?? 0) * score.labelTokens;
       labels += score.labelTokens;

@@ -91,6 +91,8 @@ interface DataReport {
   unlabelled: number[];
   unlabelled_kept: boolean;
   empty_outputs: number[];
+  /** Keys that are not read, and in how many rows each holds something. */
+  unread_keys: Record<string, number>;
   duplicates: { row: number; of: number }[];
 }
 
@@ -183,6 +185,7 @@ function dataReport({ report }: Dataset): DataReport {
     unlabelled: report.unlabelled,
     unlabelled_kept: report.unlabelledKept,
     empty_outputs: report.emptyOutputs,
+    unread_keys: Object.fromEntries(report.unreadKeys),
     duplicates: report.duplicates,
   };
 }
