@@ -93,7 +93,11 @@ export const schema = z.strictObject({
 
   /** Optimizer steps between two lines of `metrics.jsonl`. Default 1 (recipe). */
   logging_steps: whole(1).default(1),
-  /** When to evaluate. Default `no`. */
+  /**
+   * When to evaluate. Default `no`. `eval_loss` is the mean over all labelled tokens of `eval_data_path`, whatever the
+   * batches; Hugging Face's is the mean over examples of their micro-batch's mean, which weighs tokens of short rows more
+   * and changes with `per_device_eval_batch_size`. They are equal where every row has as many labels.
+   */
   eval_strategy: oneOf('no', 'steps', 'epoch').default('no'),
   /** Optimizer steps between two evaluations with `eval_strategy: steps`. Default: `logging_steps`. */
   eval_steps: whole(1).optional(),

@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { defaultDevice } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
-import { diskUse, memoryWarning } from '../../recipes/plan/needs.js';
+import { diskUse, memoryWarning, tooLarge } from '../../recipes/plan/needs.js';
 import type { PlanReport } from '../../recipes/plan/report.js';
 import { prepareRun } from '../../recipes/prepare.js';
 import { loadConfig } from '../config.js';
@@ -204,6 +204,30 @@ describe('a run that is too large', () => {
       /^warning: this run takes 0\.0 GiB of memory, and 0\.0 GiB of 2\.0 GiB are available: it will swap or be killed/,
     );
     expect(memoryWarning(await prepared, memory(2 ** 31))).toBeUndefined();
+  });
+
+  it('is told what takes less of what takes the most', async () => {
+    const { config } = await prepared;
+    const gib = 2 ** 30;
+    const advice = (fixed: number, arena: number, own: Partial<typeof config> = {}) =>
+      tooLarge(
+        { total: (fixed + arena) * gib, arena: arena * gib },
+        { total: 20 * gib, available: 16 * gib, limited: false },
+        { ...config, ...own },
+      ).replace(/^.*killed\. /, '');
+    // A 7B run: no batch is small enough, and what is on already is not advised.
+    expect(advice(115, 1, { gradient_checkpointing: true })).toBe(
+      "115.0 GiB are weights, gradients and the optimizer's moments, whatever the batch: a smaller model takes less (so " +
+        'would LoRA, or moments in bf16; neither can be chosen yet)',
+    );
+    expect(advice(2, 30)).toBe(
+      '30.0 GiB are activations: gradient_checkpointing: true, or a smaller per_device_train_batch_size with ' +
+        'more gradient_accumulation_steps, or a smaller model_max_length takes less; `tstrain plan` tells how much',
+    );
+    expect(advice(2, 30, { gradient_checkpointing: true, per_device_train_batch_size: 1 })).toBe(
+      '30.0 GiB are activations: a smaller model_max_length takes less; `tstrain plan` tells how much',
+    );
+    expect(advice(12, 8)).toMatch(/^12\.0 GiB are weights, .*; 8\.0 GiB are activations: gradient_/);
   });
 
   it('needs room on the disk for its checkpoints, one aside, and the final model', async () => {

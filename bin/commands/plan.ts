@@ -32,7 +32,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
   const screen = options.json ? stderr : stdout;
   const { report, measure } = await plan(config, { onMessage: (line) => void screen.write(`${line}\n`) });
   if (!options.json) stdout.write(`${describe(report).join('\n')}\n`);
-  if (!report.machine.fits) stderr.write(`${tooLarge(report.memory.total, availableMemory())}\n`);
+  if (!report.machine.fits) stderr.write(`${tooLarge(report.memory, availableMemory(), config)}\n`);
 
   if (options.measure) {
     screen.write('measuring on the largest micro-batches and the first ones …\n');

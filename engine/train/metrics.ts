@@ -25,7 +25,10 @@ export interface TrainLine {
   [measure: string]: number;
 }
 
-/** Means over eval_data_path: of the loss of each labelled token, and of what the objective measures. */
+/**
+ * Means over eval_data_path: of the loss of each labelled token, and of what the objective measures. (Hugging Face's
+ * eval_loss is the mean over examples of their micro-batch's mean.)
+ */
 export interface EvalMeans {
   eval_loss: number;
   [measure: `eval_${string}`]: number;

@@ -3,8 +3,9 @@ import { availableMemory, type Memory } from '../../engine/machine/memory.js';
 import { layoutOf } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
-import { planRun, type RunPlan } from '../../engine/plan/plan.js';
+import { type MemoryPlan, planRun, type RunPlan } from '../../engine/plan/plan.js';
 import type { PreparedRun } from '../prepare.js';
+import type { RunConfig } from '../settings.js';
 import { gib } from '../words.js';
 
 /** What a prepared run takes of memory and arithmetic; exact for the number of threads that is set. */
@@ -24,16 +25,33 @@ export function planPrepared(prepared: PreparedRun): RunPlan {
 export function memoryWarning(prepared: PreparedRun, memory: Memory = availableMemory()): string | undefined {
   const { schedule, dataset } = prepared;
   const { largest } = measureRun([schedule.epoch(0)], dataset);
-  const { total } = plan(prepared, [batchSize(largest, dataset)], []).memory;
-  return total > memory.available ? tooLarge(total, memory) : undefined;
+  const needed = plan(prepared, [batchSize(largest, dataset)], []).memory;
+  return needed.total > memory.available ? tooLarge(needed, memory, prepared.config) : undefined;
 }
 
-/** What to say of a run that takes `bytes` where that is more than there is. */
-export function tooLarge(bytes: number, memory: Memory): string {
+/** What to say of a run that takes more memory than there is, and of what takes less. */
+export function tooLarge(
+  { total, arena }: Pick<MemoryPlan, 'total' | 'arena'>,
+  memory: Memory,
+  config: RunConfig,
+): string {
+  const fixed = total - arena;
+  const savings = [
+    config.gradient_checkpointing ? [] : ['gradient_checkpointing: true'],
+    config.per_device_train_batch_size === 1
+      ? []
+      : ['a smaller per_device_train_batch_size with more gradient_accumulation_steps'],
+    ['a smaller model_max_length'],
+  ].flat();
+  const ofSteps = `${gib(arena)} are activations: ${savings.join(', or ')} takes less; \`tstrain plan\` tells how much`;
+  const ofModel =
+    `${gib(fixed)} are weights, gradients and the optimizer's moments, whatever the batch: a smaller model takes less ` +
+    '(so would LoRA, or moments in bf16; neither can be chosen yet)';
+  // What does not fit even without activations is not helped by fewer of them.
+  const advice = fixed > memory.available ? ofModel : arena > fixed ? ofSteps : `${ofModel}; ${ofSteps}`;
   return (
-    `warning: this run takes ${gib(bytes)} of memory, and ${gib(memory.available)} of ${gib(memory.total)} are ` +
-    'available: it will swap or be killed. gradient_checkpointing: true, or a smaller ' +
-    'per_device_train_batch_size with more gradient_accumulation_steps, take less; `tstrain plan` tells how much'
+    `warning: this run takes ${gib(total)} of memory, and ${gib(memory.available)} of ${gib(memory.total)} are ` +
+    `available: it will swap or be killed. ${advice}`
   );
 }
 
