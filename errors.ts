@@ -6,6 +6,14 @@ import { constants } from 'node:os';
  */
 export class UserError extends Error {
   override name = 'UserError';
+  /** What is wrong; where there are several, the message has a line of each. */
+  readonly faults: readonly string[];
+
+  constructor(faults: string | readonly string[], options?: ErrorOptions) {
+    const all = typeof faults === 'string' ? [faults] : faults;
+    super(all.join('\n'), options);
+    this.faults = all;
+  }
 }
 
 const REASONS: Record<string, string> = {

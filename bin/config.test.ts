@@ -141,6 +141,29 @@ describe('loadConfig', () => {
     ).toEqual({ hidden_size: 64, num_hidden_layers: 2 });
   });
 
+  it('takes # in a value of --set for what it is, and for a comment in the file', () => {
+    expect(load('seed: 7 # lucky', ['output_dir=run #2']).output_dir).toBe('run #2');
+    expect(load('seed: 7 # lucky').seed).toBe(7);
+    expect(load('', ['output_dir=#2']).output_dir).toBe('#2');
+    expect(load('', ['output_dir=a#2']).output_dir).toBe('a#2');
+    expect(load('', ['output_dir="a #2"']).output_dir).toBe('a #2');
+    expect(fault('', ['seed=7 # lucky'])).toBe(
+      '--set seed=7 # lucky: seed: expected a whole number from 0 to 4294967295, got "7 # lucky"',
+    );
+  });
+
+  it('expands ~ to the home directory, in the file and in --set', () => {
+    vi.stubEnv('HOME', dir);
+    writeFileSync('home.yaml', 'model_name_or_path: ~/model\ndata_path: ~/rows.json\noutput_dir: out\n');
+    expect(loadConfig('home.yaml', ['output_dir=~/runs/1'])).toMatchObject({
+      model_name_or_path: join(dir, 'model'),
+      tokenizer_name_or_path: join(dir, 'model'),
+      data_path: join(dir, 'rows.json'),
+      output_dir: join(dir, 'runs/1'),
+    });
+    expect(load('', ['output_dir=./~name']).output_dir).toBe('./~name');
+  });
+
   it('can leave out whether inputs exist', () => {
     writeFileSync('run.yaml', 'model_name_or_path: none\ndata_path: none.json\noutput_dir: out\n');
     expect(loadConfig('run.yaml', [], { checkPaths: false }).data_path).toBe('none.json');
@@ -226,7 +249,6 @@ describe('a config is refused for', () => {
     ['device: 0', 'device: expected auto or the name of a device, got 0'],
     ['eval_data_path: 3', 'eval_data_path: expected the path of a file, got 3'],
     ['tokenizer_name_or_path: ""', 'tokenizer_name_or_path: expected the path of a directory, got ""'],
-    ['model_config: tiny', 'model_config: expected a mapping of LlamaConfig keys, got "tiny"'],
     ['seed:', 'seed: has no value; give it one or delete the line'],
     ['seed: null', 'seed: has no value; give it one or delete the line'],
   ])('%s', (line, message) => {
@@ -254,11 +276,48 @@ describe('a config is refused for', () => {
     expect(fault('', ['seed=*a'])).toMatch(/^--set seed=\*a: not valid YAML: Unresolved alias/);
   });
 
-  it('the first fault of the file, however many there are', () => {
-    expect(fault('seed: x\nbf16: x\n')).toMatch(/^run.yaml:4: seed:/);
-    expect(fault('bf16: x\nseed: x\n')).toMatch(/^run.yaml:4: bf16:/);
-    expect(fault('seed: x\nbogus: 1\n')).toMatch(/^run.yaml:4: seed:/);
-    expect(fault('bogus: 1\nseed: x\n')).toMatch(/^run.yaml:4: unknown key "bogus"/);
+  it('all faults at once, in the order of the file and of the options', () => {
+    writeFileSync(
+      'faulty.yaml',
+      'bogus_key: 1\nseed:\nbf16: yes\nmodel_config: {hidden_sze: 8, layers: 2}\noutput_dir: ~somebody/out\n' +
+        'eval_strategy: epoch\ndevice: tpu\ntokenizer_name_or_path: none\n',
+    );
+    const set = ['save_steps', 'packing=1', 'seed=[1'];
+    const error = (() => {
+      try {
+        loadConfig('faulty.yaml', set);
+      } catch (error) {
+        return error as UserError;
+      }
+      throw new Error('no error');
+    })();
+    expect(error.faults).toEqual([
+      '--set save_steps: expected key=value',
+      expect.stringMatching(/^--set seed=\[1: not valid YAML: Flow sequence/),
+      'faulty.yaml:1: unknown key "bogus_key"; no key has a name like it',
+      'faulty.yaml:2: seed: has no value; give it one or delete the line',
+      'faulty.yaml:3: bf16: expected true or false, got "yes"',
+      'faulty.yaml:5: output_dir: ~somebody/out: ~somebody is not expanded; give the whole path, or ./~somebody/out for a name with a ~',
+      '--set packing=1: packing: expected true or false, got 1',
+      'faulty.yaml: data_path is missing; it is the path of a file',
+      'faulty.yaml:4: model_config: unknown key "hidden_sze"; did you mean "hidden_size"?',
+      'faulty.yaml:4: model_config: unknown key "layers"; did you mean "num_hidden_layers"?',
+      expect.stringMatching(/^faulty.yaml:7: device: "tpu" is not in this build/),
+      'faulty.yaml:6: eval_strategy: epoch needs eval_data_path, which is missing',
+      'faulty.yaml:8: tokenizer_name_or_path: no such directory: none (nothing is downloaded)',
+    ]);
+    expect(error.message).toBe(error.faults.join('\n'));
+  });
+
+  it.each([
+    ['cutoff_len', 'its name here is "model_max_length"'],
+    ['report_to', 'there is none: metrics are written to metrics.jsonl in output_dir'],
+    ['tf32', 'there is none: precision is float32, or bf16: true'],
+    ['fsdp', 'there is none: a run is one process on one device'],
+    ['lora_rank', 'there is none: a run trains all weights of a model'],
+    ['constructor', 'no key has a name like it'],
+  ])('%s, a key of another trainer: %s', (key, hint) => {
+    expect(fault(`${key}: 1`)).toBe(`run.yaml:4: unknown key "${key}"; ${hint}`);
   });
 
   it('a required key that is missing', () => {
@@ -274,7 +333,10 @@ describe('a config is refused for', () => {
     expect(faultOfFile('data_path: rows.json\noutput_dir: out\n')).toBe(
       'other.yaml: give model_name_or_path (a checkpoint to fine-tune) or model_config (a new model); both are missing',
     );
-    expect(fault('model_config: {hidden_size: 8}')).toBe(
+    expect(fault('model_config: tiny', ['model_name_or_path=null'])).toBe(
+      'run.yaml:4: model_config: expected a mapping of LlamaConfig keys, got "tiny"',
+    );
+    expect(fault('model_config: {hidden_size: 64}')).toBe(
       'run.yaml:4: model_config: excludes model_name_or_path (run.yaml:1); keep one of the two (--set model_config=null takes it out)',
     );
   });
@@ -304,6 +366,10 @@ describe('a config is refused for', () => {
     );
     expect(scratch('  vocab_size: .nan\n')).toBe(
       'scratch.yaml:3: model_config: vocab_size is NaN; it must be a number',
+    );
+    expect(scratch('  vocab_size: -1\n  mlp_bias: 1\n')).toBe(
+      'scratch.yaml:3: model_config: vocab_size is -1; it must be greater than 0\n' +
+        'scratch.yaml:3: model_config: mlp_bias is 1; it must be true or false',
     );
     expect(scratch('  vocab_size: 64\n', 'model_config.hidden_size=66')).toBe(
       'scratch.yaml:3: model_config: hidden_size is 66; it must be a multiple of num_attention_heads (32)',
@@ -356,6 +422,13 @@ describe('a config is refused for', () => {
   it('a key given twice', () => {
     expect(fault('seed: 1\nbf16: true\nseed: 2\n')).toBe(
       'run.yaml:6: duplicate key "seed"; keep one of them',
+    );
+    writeFileSync('twice.yaml', 'seed: 1\nseed: 2\nbf16: true\nbf16: false\n');
+    expect(() => loadConfig('twice.yaml')).toThrow(
+      new UserError([
+        'twice.yaml:2: duplicate key "seed"; keep one of them',
+        'twice.yaml:4: duplicate key "bf16"; keep one of them',
+      ]),
     );
   });
 });

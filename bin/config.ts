@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type Document, isMap, isScalar, LineCounter, parseDocument } from 'yaml';
+import { type Document, isMap, isScalar, Lexer, LineCounter, parseDocument } from 'yaml';
 import { llamaConfigKeys } from '../engine/model/config.js';
 import { reasonOf, UserError } from '../errors.js';
 import { checkSettings } from '../recipes/check_settings.js';
@@ -16,7 +16,7 @@ const MODEL_CONFIG = 'model_config' satisfies Key;
  * @param overrides `key=value` each, from `--set`; the value is read as YAML, the last of a key wins, and
  *   `key=null` takes the key out of the file
  * @returns the settings with defaults filled in
- * @throws UserError for the first fault in the order of the file, in one line naming file, line and key
+ * @throws UserError of all faults, in a line each naming file or option, line and key
  */
 export function loadConfig(
   file: string,
@@ -24,17 +24,31 @@ export function loadConfig(
   options: { checkPaths?: boolean } = {},
 ): RunConfig {
   const entries = readEntries(file);
-  for (const override of overrides) applyOverride(entries, override);
+  const faults: string[] = [];
+  const gather = <T>(check: () => T): T | undefined => {
+    try {
+      return check();
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      faults.push(...error.faults);
+      return undefined;
+    }
+  };
+  for (const override of overrides) gather(() => applyOverride(entries, override));
   const settings = Object.fromEntries([...entries].map(([key, { value }]) => [key, value]));
-  return checkSettings(
-    // Whatever the file says; its types are checked like everything else.
-    settings as Settings,
-    (key, inner) => {
-      const entry = key === undefined ? undefined : entries.get(key);
-      return (inner === undefined ? undefined : entry?.inner?.get(inner)) ?? entry?.where ?? file;
-    },
-    options,
+  const config = gather(() =>
+    checkSettings(
+      // Whatever the file says; its types are checked like everything else.
+      settings as Settings,
+      (key, inner) => {
+        const entry = key === undefined ? undefined : entries.get(key);
+        return (inner === undefined ? undefined : entry?.inner?.get(inner)) ?? entry?.where ?? file;
+      },
+      options,
+    ),
   );
+  if (config === undefined || faults.length > 0) throw new UserError(faults);
+  return config;
 }
 
 interface Entry {
@@ -58,9 +72,15 @@ function readEntries(file: string): Map<string, Entry> {
 
   const [error] = document.errors;
   if (error?.code === 'DUPLICATE_KEY') {
-    const word = /[^\s:]*/.exec(text.slice(error.pos[0]))![0];
-    throw new UserError(`${at(error.pos[0])}: duplicate key "${word}"; keep one of them`);
+    const duplicates = document.errors.filter(({ code }) => code === 'DUPLICATE_KEY');
+    throw new UserError(
+      duplicates.map(({ pos: [start] }) => {
+        const word = /[^\s:]*/.exec(text.slice(start))![0];
+        return `${at(start)}: duplicate key "${word}"; keep one of them`;
+      }),
+    );
   }
+  // What follows on an error of the syntax may follow from it.
   if (error) throw new UserError(`${at(error.pos[0])}: not valid YAML: ${error.message}`);
   if (!isMap(document.contents)) {
     throw new UserError(`${file}: expected "key: value" lines, got ${shown(plain(document, file))}`);
@@ -71,11 +91,7 @@ function readEntries(file: string): Map<string, Entry> {
   for (const { key, value } of document.contents.items) {
     if (!isScalar(key)) continue;
     const name = String(key.value);
-    const where = at(key.range![0]);
-    if (values[name] === null) {
-      throw new UserError(`${where}: ${name}: has no value; give it one or delete the line`);
-    }
-    entries.set(name, { value: values[name], where, inner: innerWheres(value, at) });
+    entries.set(name, { value: values[name], where: at(key.range![0]), inner: innerWheres(value, at) });
   }
   return entries;
 }
@@ -94,16 +110,21 @@ function applyOverride(entries: Map<string, Entry>, override: string): void {
   const key = override.slice(0, split);
   const text = override.slice(split + 1);
   if (text.trim() === '') throw new UserError(`${where}: ${key}: has no value; ${key}=null takes it out`);
-  const document = parseDocument(text, { prettyErrors: false });
-  if (document.errors.length > 0) {
-    throw new UserError(`${where}: not valid YAML: ${document.errors[0].message}`);
-  }
-  const value = plain(document, where);
+  const value = optionValue(text, where);
   const innerKey = key.startsWith(`${MODEL_CONFIG}.`) ? key.slice(MODEL_CONFIG.length + 1) : undefined;
   if (innerKey !== undefined) applyInner(entries, innerKey, value, where);
   // An unknown key is kept, so that it is refused like one in the file.
   else if (value === null && Object.hasOwn(schema.shape, key)) entries.delete(key);
   else entries.set(key, { value, where });
+}
+
+function optionValue(text: string, where: string): unknown {
+  // What would be a comment in a file is meant on a command line.
+  if ([...new Lexer().lex(text)].some((lexeme) => lexeme.startsWith('#'))) return text.trim();
+  const document = parseDocument(text, { prettyErrors: false });
+  if (document.errors.length > 0)
+    throw new UserError(`${where}: not valid YAML: ${document.errors[0].message}`);
+  return plain(document, where);
 }
 
 /** `model_config.key=value` changes one key of the mapping. */

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { version } from '../recipes/version.js';
 import { main } from './main.js';
@@ -40,6 +43,10 @@ describe('tstrain', () => {
   it.each([
     [[], 'Usage: tstrain --config FILE'],
     [['doktor'], "tstrain: unknown command 'doktor'; did you mean doctor?"],
+    [
+      ['xyz'],
+      "tstrain: unknown command 'xyz'; there are plan, score, generate, tokenize, quickstart, doctor",
+    ],
     [['train'], 'tstrain: training has no command of its own: tstrain --config FILE'],
     [['--confg', 'a.yaml'], "tstrain: unknown option '--confg' (Did you mean --config?)\n"],
     [['tokenize'], "tstrain: required option '--tokenizer <dir>' not specified"],
@@ -56,6 +63,33 @@ describe('tstrain', () => {
     expect(status).toBe(1);
     expect(stdout).toBe('');
     expect(stderr).toMatch(/^tstrain: .*\/nowhere.*\n$/);
+  });
+
+  it('expands ~ where the shell does not: behind =', async () => {
+    vi.stubEnv('HOME', '/nowhere/home');
+    expect((await run('tokenize', '--tokenizer=~/llama')).stderr).toContain('/nowhere/home/llama');
+    expect(await run('tokenize', '--tokenizer=~somebody/llama')).toMatchObject({
+      status: 1,
+      stderr:
+        'tstrain: ~somebody/llama: ~somebody is not expanded; give the whole path, or ./~somebody/llama for a name with a ~\n',
+    });
+  });
+
+  it('prints a line of each of several faults', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tstrain-main-'));
+    const config = join(directory, 'run.yaml');
+    writeFileSync(config, 'seed: x\nbf16: x\n');
+    const { status, stderr } = await run('--config', config);
+    rmSync(directory, { recursive: true });
+    expect(status).toBe(1);
+    expect(stderr.split('\n').map((line) => line.replace(directory, ''))).toEqual([
+      'tstrain: /run.yaml:1: seed: expected a whole number from 0 to 4294967295, got "x"',
+      'tstrain: /run.yaml:2: bf16: expected true or false, got "x"',
+      'tstrain: /run.yaml: data_path is missing; it is the path of a file',
+      'tstrain: /run.yaml: output_dir is missing; it is the path of a directory',
+      'tstrain: /run.yaml: give model_name_or_path (a checkpoint to fine-tune) or model_config (a new model); both are missing',
+      '',
+    ]);
   });
 
   it('shows where it comes from with --trace, wherever it stands, and with TSTRAIN_TRACE', async () => {

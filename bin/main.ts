@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { fileError, UserError } from '../errors.js';
+import { expandHome } from '../recipes/home.js';
 import { nearest } from '../recipes/nearest.js';
 import { version } from '../recipes/version.js';
 import { setOption } from './set_option.js';
@@ -44,7 +45,7 @@ async function program(argv: readonly string[]): Promise<Command> {
     .description('Fine-tune LLaMA models inside one Node.js process.')
     .usage('--config FILE [--resume] [--set key=value ...]\n       tstrain COMMAND [options]')
     .version(version)
-    .option('--config <file>', "train: the run's YAML file")
+    .option('--config <file>', "train: the run's YAML file", expandHome)
     .option('--resume', 'go on from the newest whole checkpoint of output_dir')
     .addOption(setOption())
     // Taken out by main(), which takes it wherever it stands.
@@ -74,8 +75,13 @@ async function program(argv: readonly string[]): Promise<Command> {
 async function train(options: TrainOptions, command: Command): Promise<void> {
   const [word] = command.args;
   if (word === 'train') command.error('error: training has no command of its own: tstrain --config FILE');
-  if (word !== undefined)
-    command.error(`error: unknown command '${word}'; did you mean ${nearest(word, Object.keys(commands))}?`);
+  if (word !== undefined) {
+    const names = Object.keys(commands);
+    const near = nearest(word, names);
+    command.error(
+      `error: unknown command '${word}'; ${near === undefined ? `there are ${names.join(', ')}` : `did you mean ${near}?`}`,
+    );
+  }
   if (options.config === undefined) command.help({ error: true });
   const { trainCommand } = await import('./commands/train.js');
   process.exitCode = await trainCommand({
@@ -104,9 +110,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     const { path } = error as NodeJS.ErrnoException;
     const told = path === undefined ? error : fileError(error, path);
-    const { message } = told as Error;
-    // One line, whatever a library wrote into its message.
-    console.error(`tstrain: ${trace ? (error as Error).stack : message.replaceAll(/\s*\n\s*/g, ' ')}`);
+    // A line of each fault, whatever a library wrote into its message.
+    const faults = told instanceof UserError ? told.faults : [(told as Error).message];
+    if (trace) console.error(`tstrain: ${(error as Error).stack}`);
+    else for (const fault of faults) console.error(`tstrain: ${fault.replaceAll(/\s*\n\s*/g, ' ')}`);
     if (!trace && !(told instanceof UserError))
       console.error('tstrain: this is unexpected; the same command with --trace shows where it comes from');
     return 1;

@@ -5,6 +5,7 @@ import { addon } from '../engine/device/addon.js';
 import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/machine/threads.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
 import { UserError } from '../errors.js';
+import { expandHome } from '../recipes/home.js';
 import { pathFault } from '../recipes/path_fault.js';
 
 /** The options of every command that runs a saved model. */
@@ -16,7 +17,11 @@ export interface ModelOptions {
 
 export function addModelOptions(command: Command): Command {
   return command
-    .requiredOption('--model <dir>', 'Hugging Face directory: config.json, safetensors, tokenizer.json')
+    .requiredOption(
+      '--model <dir>',
+      'Hugging Face directory: config.json, safetensors, tokenizer.json',
+      expandHome,
+    )
     .option('--bf16', 'bfloat16 weights and activations (default: float32)')
     .option(
       '--threads <n>',

@@ -1,9 +1,12 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { z } from 'zod';
 import { addon } from '../engine/device/addon.js';
 import { environmentThreads } from '../engine/machine/threads.js';
 import { llamaConfigKeys, parseLlamaConfig } from '../engine/model/config.js';
 import { UserError } from '../errors.js';
+import { foreignKey } from './foreign_keys.js';
+import { expandHome } from './home.js';
 import { nearest } from './nearest.js';
 import { pathFault } from './path_fault.js';
 import { EXISTING_PATHS, expects, type Key, type RunConfig, type Settings, schema } from './settings.js';
@@ -17,96 +20,138 @@ export type PlaceOf = (key?: string, inner?: string) => string | undefined;
 
 /**
  * Checks all of a run's settings: keys, types, ranges, combinations, and that its inputs exist. Relative paths start
- * from the working directory.
+ * from the working directory, `~` is the home directory.
  *
  * @param checkPaths whether inputs (model, tokenizer, data) must exist
  * @returns the settings with defaults filled in. `tokenizer_name_or_path` falls back to `model_name_or_path`,
  *   `eval_steps` to `logging_steps`, `threads` to the environment's `TSTRAIN_NUM_THREADS`.
- * @throws UserError for the first fault in the order of the keys, in one line naming place and key
+ * @throws UserError of all faults in the order of the keys, in a line each naming place and key
  */
 export function checkSettings(
   settings: Settings,
   placeOf: PlaceOf = () => undefined,
   { checkPaths = true }: { checkPaths?: boolean } = {},
 ): RunConfig {
+  const faults: string[] = [];
   const at = (place: string | undefined, text: string) =>
-    new UserError(place === undefined ? text : `${place}: ${text}`);
-  const fail = (key: Key, text: string) => at(placeOf(key), `${key}: ${text}`);
-  const missing = (text: string) => at(placeOf(), text);
+    void faults.push(place === undefined ? text : `${place}: ${text}`);
+  const wrong = (key: Key, text: string) => at(placeOf(key), `${key}: ${text}`);
 
-  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
-  const names = Object.keys(schema.shape);
-  const parsed = schema.safeParse(Object.fromEntries(given));
-  if (!parsed.success) {
-    const wrong = new Set(parsed.error.issues.map((issue) => issue.path[0] as Key));
-    for (const [key, value] of given) {
-      if (!names.includes(key))
-        throw at(placeOf(key), `unknown key "${key}"; did you mean "${nearest(key, names)}"?`);
-      if (wrong.has(key as Key))
-        throw fail(
-          key as Key,
-          `expected ${expects(key as Key)}, got ${shown(value)}${quotesHint(key as Key, value)}`,
-        );
+  const given = new Map<string, unknown>();
+  // What is right by itself, for the checks of one key against another.
+  const valid: Partial<RunConfig> = {};
+  for (const [key, value] of Object.entries(settings)) {
+    if (value === undefined) continue;
+    given.set(key, value);
+    if (!isKey(key)) {
+      at(placeOf(key), `unknown key "${key}"; ${foreignKey(key) ?? nearHint(key, KEYS)}`);
+      continue;
     }
-    const [key] = wrong;
-    throw missing(`${key} is missing; it is ${expects(key)}`);
+    if (value === null) {
+      wrong(key, 'has no value; give it one or delete the line');
+      continue;
+    }
+    try {
+      if (typeof value === 'string' && (isInput(key) || key === 'output_dir'))
+        given.set(key, expandHome(value));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      wrong(key, error.message);
+      continue;
+    }
+    const parsed = fieldOf(key).safeParse(given.get(key));
+    if (parsed.success) Object.assign(valid, { [key]: parsed.data });
+    else wrong(key, `expected ${expects(key)}, got ${shown(value)}${quotesHint(key, value)}`);
   }
-  const config = parsed.data;
+  for (const key of KEYS)
+    if (!given.has(key) && !fieldOf(key).safeParse(undefined).success)
+      at(placeOf(), `${key} is missing; it is ${expects(key)}`);
 
-  if (config.model_name_or_path === undefined && config.model_config === undefined) {
-    throw missing(
+  if (!given.has('model_name_or_path') && !given.has('model_config')) {
+    at(
+      placeOf(),
       'give model_name_or_path (a checkpoint to fine-tune) or model_config (a new model); both are missing',
     );
   }
-  if (config.model_name_or_path !== undefined && config.model_config !== undefined) {
+  if (given.has('model_name_or_path') && given.has('model_config')) {
     const place = placeOf('model_name_or_path');
-    throw fail(
+    wrong(
       'model_config',
       place === undefined
         ? 'excludes model_name_or_path; keep one of the two'
         : `excludes model_name_or_path (${place}); keep one of the two (--set model_config=null takes it out)`,
     );
   }
-  if (config.model_config !== undefined) {
-    const known = llamaConfigKeys();
-    for (const key of Object.keys(config.model_config))
-      if (!known.includes(key))
-        throw at(
-          placeOf('model_config', key),
-          `model_config: unknown key "${key}"; did you mean "${nearest(key, known)}"?`,
-        );
-    const place = placeOf('model_config');
-    parseLlamaConfig(config.model_config, place === undefined ? 'model_config' : `${place}: model_config`);
-  }
-  if (config.device !== 'auto' && !addon.devices().includes(config.device)) {
+  if (valid.model_config !== undefined) faults.push(...modelConfigFaults(valid.model_config, placeOf));
+  if (valid.device !== undefined && valid.device !== 'auto' && !addon.devices().includes(valid.device)) {
     const devices = addon.devices().join(', ');
-    throw fail(
+    wrong(
       'device',
-      `"${config.device}" is not in this build, which has ${devices}; auto takes the best there is`,
+      `"${valid.device}" is not in this build, which has ${devices}; auto takes the best there is`,
     );
   }
-  if (config.eval_strategy !== 'no' && config.eval_data_path === undefined) {
-    throw fail('eval_strategy', `${config.eval_strategy} needs eval_data_path, which is missing`);
-  }
-  if (config.model_name_or_path !== undefined && isSameFile(config.output_dir, config.model_name_or_path)) {
-    throw fail(
-      'output_dir',
-      'must not be model_name_or_path: the run would overwrite the model it starts from',
-    );
-  }
+  const { eval_strategy: evaluates } = valid;
+  if (evaluates !== undefined && evaluates !== 'no' && !given.has('eval_data_path'))
+    wrong('eval_strategy', `${evaluates} needs eval_data_path, which is missing`);
+  const { output_dir, model_name_or_path } = valid;
+  if (
+    output_dir !== undefined &&
+    model_name_or_path !== undefined &&
+    isSameFile(output_dir, model_name_or_path)
+  )
+    wrong('output_dir', 'must not be model_name_or_path: the run would overwrite the model it starts from');
   if (checkPaths) {
-    for (const [key] of given) {
-      const kind = EXISTING_PATHS[key as keyof typeof EXISTING_PATHS];
-      if (kind === undefined) continue;
-      const fault = pathFault(config[key as keyof typeof EXISTING_PATHS]!, kind);
-      if (fault) throw fail(key as Key, fault);
+    for (const key of given.keys()) {
+      if (!isInput(key) || valid[key] === undefined) continue;
+      const fault = pathFault(valid[key], EXISTING_PATHS[key]);
+      if (fault) wrong(key, fault);
     }
   }
+  if (faults.length > 0) throw new UserError(faults);
 
+  const config = schema.parse(Object.fromEntries(given));
   config.tokenizer_name_or_path ??= config.model_name_or_path;
   if (config.eval_strategy === 'steps') config.eval_steps ??= config.logging_steps;
   config.threads ??= environmentThreads();
   return config;
+}
+
+const KEYS = Object.keys(schema.shape) as Key[];
+
+function isKey(key: string): key is Key {
+  return Object.hasOwn(schema.shape, key);
+}
+
+function fieldOf(key: Key): z.ZodType {
+  return schema.shape[key];
+}
+
+function isInput(key: string): key is keyof typeof EXISTING_PATHS {
+  return Object.hasOwn(EXISTING_PATHS, key);
+}
+
+function nearHint(key: string, names: readonly string[]): string {
+  const near = nearest(key, names);
+  return near === undefined ? 'no key has a name like it' : `did you mean "${near}"?`;
+}
+
+/** Unknown keys of a model_config; where there are none, what of it makes no model. */
+function modelConfigFaults(modelConfig: Record<string, unknown>, placeOf: PlaceOf): string[] {
+  const place = (key?: string) => {
+    const where = placeOf('model_config', key);
+    return where === undefined ? 'model_config' : `${where}: model_config`;
+  };
+  const known = llamaConfigKeys();
+  const unknown = Object.keys(modelConfig).filter((key) => !known.includes(key));
+  if (unknown.length > 0)
+    return unknown.map((key) => `${place(key)}: unknown key "${key}"; ${nearHint(key, known)}`);
+  try {
+    parseLlamaConfig(modelConfig, place());
+    return [];
+  } catch (error) {
+    if (error instanceof UserError) return [...error.faults];
+    throw error;
+  }
 }
 
 /** Whether two paths lead to one file or directory, through links too. */

@@ -7,5 +7,10 @@ it('finds the name with the fewest edits, the first of several', () => {
     'eval_strategy',
   );
   expect(nearest('ab', ['abc', 'a', 'b'])).toBe('abc');
-  expect(nearest('', ['abc', 'a'])).toBe('a');
+});
+
+it('names none that is another word', () => {
+  const keys = ['bf16', 'seed', 'data_path', 'save_steps'];
+  for (const word of ['tf32', 'fsdp', 'report_to', 'optim', '', 'xyz'])
+    expect(nearest(word, keys)).toBeUndefined();
 });

@@ -1,9 +1,10 @@
 /**
  * The name that is most likely meant: the one whose initials the word is (lr: learning_rate), the first that holds it
- * (batch_size: per_device_train_batch_size), else the first of those with the fewest letters to insert, delete or exchange (Levenshtein 1966).
- * Upper case, - and _ make no difference.
+ * (batch_size: per_device_train_batch_size), else the first of those with the fewest letters to insert, delete or
+ * exchange (Levenshtein 1966). Undefined when more than a third of the letters would change: such a name is another
+ * word. Upper case, - and _ make no difference.
  */
-export function nearest(word: string, names: readonly string[]): string {
+export function nearest(word: string, names: readonly string[]): string | undefined {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[-_ ]/g, '');
   const wanted = plain(word);
   const abbreviated = names.find((name) => name.includes('_') && initials(name) === wanted);
@@ -13,7 +14,8 @@ export function nearest(word: string, names: readonly string[]): string {
   let best = names[0];
   for (const name of names)
     if (editDistance(wanted, plain(name)) < editDistance(wanted, plain(best))) best = name;
-  return best;
+  const letters = Math.max(wanted.length, plain(best).length);
+  return 3 * editDistance(wanted, plain(best)) <= letters ? best : undefined;
 }
 
 function initials(name: string): string {

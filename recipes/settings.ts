@@ -27,7 +27,7 @@ export const EXISTING_PATHS = {
 /**
  * The keys of a run's YAML file, named and meant as in Hugging Face `TrainingArguments` and the command line of
  * Stanford Alpaca. A default is that of `TrainingArguments`, unless its comment says "recipe": then it is the one
- * of Stanford's command line, which the paper's runs follow.
+ * of Stanford's command line, which the paper's runs follow. In paths `~` is the home directory.
  */
 export const schema = z.strictObject({
   /** Directory of a LLaMA checkpoint in the Hugging Face form. This or `model_config`. Nothing is downloaded. */

@@ -23,7 +23,7 @@ const settings: Settings = JSON.parse(readFileSync('settings.json', 'utf8'));
 const mistyped: Settings = { data_path: 'rows.jsonl', output_dir: 'out', learning_rat: 1e-3 };
 const refused: string = await finetune(mistyped).then(
   () => 'trained',
-  (error: unknown) => (error instanceof UserError ? error.message : String(error)),
+  (error: unknown) => (error instanceof UserError ? error.faults[0] : String(error)),
 );
 
 const whole = await finetune({ ...settings, output_dir: 'whole' });

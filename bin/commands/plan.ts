@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream';
 import { Command } from 'commander';
 import { availableMemory } from '../../engine/machine/memory.js';
+import { expandHome } from '../../recipes/home.js';
 import { tooLarge } from '../../recipes/plan/needs.js';
 import { plan } from '../../recipes/plan/plan.js';
 import type { MeasuredReport, PlanReport } from '../../recipes/plan/report.js';
@@ -20,7 +21,7 @@ interface Options {
 export function planCommand({ stdout, stderr }: { stdout: Writable; stderr: Writable } = process): Command {
   return new Command('plan')
     .description('what a run takes of memory, arithmetic, time and disk, and what it makes of its data')
-    .requiredOption('--config <file>', "the run's YAML file")
+    .requiredOption('--config <file>', "the run's YAML file", expandHome)
     .addOption(setOption())
     .option('--measure', 'also load the model, train a few micro-batches, and compare')
     .option('--json', 'one JSON object on standard output')

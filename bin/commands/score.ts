@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { Command } from 'commander';
 import { detectForm } from '../../data/sources.js';
+import { expandHome } from '../../recipes/home.js';
 import { type RowScore, scoreRows } from '../../recipes/score.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { addModelOptions, checkModelDirectory, type ModelOptions, openModel } from '../model_options.js';
@@ -17,7 +18,11 @@ export function scoreCommand({ stdout, stderr }: { stdout: Writable; stderr: Wri
     .description(
       "the loss of each row of a data file, the mean over its labelled tokens, and all labelled tokens' mean",
     )
-    .requiredOption('--data <file>', 'rows as for training: JSON array or JSONL; nothing is truncated')
+    .requiredOption(
+      '--data <file>',
+      'rows as for training: JSON array or JSONL; nothing is truncated',
+      expandHome,
+    )
     .option(
       '--json',
       'a line a row {"row", "loss", "label_tokens"}, and a last one {"loss", "label_tokens", "rows"}',

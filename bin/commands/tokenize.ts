@@ -3,6 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import { Command } from 'commander';
 import { z } from 'zod';
 import { UserError } from '../../errors.js';
+import { expandHome } from '../../recipes/home.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
 
 interface Options {
@@ -18,7 +19,7 @@ export function tokenizeCommand({ stdin, stdout }: { stdin: Readable; stdout: Wr
       'turn texts into token ids, or ids into texts: one JSON string (or id list) a line on standard input, ' +
         'one JSON id list (or string) a line on standard output',
     )
-    .requiredOption('--tokenizer <dir>', 'directory with tokenizer.json')
+    .requiredOption('--tokenizer <dir>', 'directory with tokenizer.json', expandHome)
     .option('--decode', 'from ids to text')
     .option('--special', 'add the BOS and EOS that the tokenizer asks for; with --decode show special tokens')
     .action(async (options: Options) => {

@@ -408,8 +408,11 @@ function check<S extends z.ZodType>(
 ): z.infer<S> {
   const result = schema.safeParse(json);
   if (result.success) return result.data;
-  const { path, message } = result.error.issues[0];
-  const key = String(path[0]);
-  const value = typeof json[key] === 'number' ? json[key] : JSON.stringify(json[key]);
-  throw new UserError(`${source}: ${prefix}${key} is ${value}; it ${message}`);
+  const faults = new Map<string, string>();
+  for (const { path, message } of result.error.issues) {
+    const key = String(path[0]);
+    const value = typeof json[key] === 'number' ? json[key] : JSON.stringify(json[key]);
+    if (!faults.has(key)) faults.set(key, `${source}: ${prefix}${key} is ${value}; it ${message}`);
+  }
+  throw new UserError([...faults.values()]);
 }
