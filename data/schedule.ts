@@ -1,3 +1,4 @@
+import { UserError } from '../errors.js';
 import type { Dataset } from './dataset.js';
 import { type EpochSchedule, epochSchedule, type ScheduleOptions } from './pack.js';
 
@@ -25,19 +26,37 @@ export interface ScheduledStep {
 /** All steps of a run, known before the first. Epochs are computed when they are needed. */
 export interface RunSchedule {
   totalSteps: number;
-  /** Epochs begun, the last perhaps not ended. */
+  /**
+   * Epochs begun, the last perhaps not ended. Of a run by `maxSteps` that packs more epochs than are counted, what it is
+   * by those that are.
+   */
   epochs: number;
   epoch(epoch: number): EpochSchedule;
-  /** The steps from `firstStep` (default 0) to the end of the run. */
-  steps(firstStep?: number): Generator<ScheduledStep>;
+  /** The epoch that a step belongs to. */
+  epochOf(step: number): number;
+  /** The steps in the first so many epochs. */
+  stepsIn(epochs: number): number;
+  /** The steps from `firstStep` (default 0) to `endStep` (default: the end of the run), that one not included. */
+  steps(firstStep?: number, endStep?: number): Generator<ScheduledStep>;
 }
+
+/**
+ * Packed epochs are counted until they have gone through so many examples, at about a million a second: of a run by
+ * epochs, which needs them all, and of one by steps, which can do without.
+ */
+const COUNTED_EXAMPLES = { byEpochs: 2e8, bySteps: 1e7 };
+/** An epoch of few examples takes as long as so many. */
+const EXAMPLES_AN_EPOCH = 500;
 
 /**
  * The steps of a run, as HF Trainer counts them: `max_steps` when it is > 0, else
  * ceil(num_train_epochs × steps of an epoch), where a short last group of an epoch is a step of its own.
  * When packing, the epochs differ in length: whole epochs count in full and a last, fractional one is rounded up.
+ * To count these, each is packed: that is why this is asynchronous, so that signals are heard meanwhile.
+ *
+ * @throws UserError when there are more steps, or more epochs to pack, than can be counted
  */
-export function runSchedule(lengths: Int32Array, options: RunOptions): RunSchedule {
+export async function runSchedule(lengths: Int32Array, options: RunOptions): Promise<RunSchedule> {
   if (lengths.length === 0) throw new RangeError('a run needs at least one example.');
   let latest: { epoch: number; schedule: EpochSchedule } | undefined;
   const epoch = (number: number): EpochSchedule => {
@@ -46,53 +65,90 @@ export function runSchedule(lengths: Int32Array, options: RunOptions): RunSchedu
     return latest.schedule;
   };
 
-  const fixed = !options.packing || options.dataOrder === 'sequential';
-  const counts: number[] = [];
-  const stepsOf = (number: number): number => {
-    if (fixed) return (counts[0] ??= epoch(0).steps);
-    return (counts[number] ??= epoch(number).steps);
+  const areEqual = !options.packing || options.dataOrder === 'sequential';
+  /** The steps before each epoch, as far as they are counted. */
+  const counted = [0, epoch(0).steps];
+  const startOf = (number: number): number => {
+    if (areEqual) return number * counted[1];
+    while (counted.length <= number)
+      counted.push(counted[counted.length - 1] + epoch(counted.length - 1).steps);
+    return counted[number];
   };
+  const epochOf = (step: number): number => {
+    if (areEqual) return Math.floor(step / counted[1]);
+    let number = 0;
+    while (startOf(number + 1) <= step) number++;
+    return number;
+  };
+  /** Counts epochs while `goesOn`, with pauses; returns how many there are then. */
+  const count = async (goesOn: (epochs: number) => boolean): Promise<number> => {
+    let number = 0;
+    for (; goesOn(number); number++) {
+      startOf(number + 1);
+      await new Promise(setImmediate);
+    }
+    return number;
+  };
+  const countable = (examples: number) =>
+    areEqual ? Number.POSITIVE_INFINITY : Math.ceil(examples / (lengths.length + EXAMPLES_AN_EPOCH));
 
-  let totalSteps = 0;
-  let epochs = 0;
-  if (options.maxSteps > 0) {
-    totalSteps = options.maxSteps;
-    for (let steps = 0; steps < totalSteps; steps += stepsOf(epochs++));
+  const { maxSteps, numTrainEpochs } = options;
+  let totalSteps: number;
+  let epochs: number;
+  if (maxSteps > 0) {
+    totalSteps = maxSteps;
+    if (areEqual) epochs = Math.ceil(totalSteps / counted[1]);
+    else {
+      const most = countable(COUNTED_EXAMPLES.bySteps);
+      epochs = await count((number) => number < most && startOf(number) < totalSteps);
+      if (startOf(epochs) < totalSteps) epochs = Math.ceil((totalSteps * epochs) / startOf(epochs));
+    }
   } else {
-    const whole = Math.floor(options.numTrainEpochs);
-    for (; epochs < whole; epochs++) totalSteps += stepsOf(epochs);
-    if (options.numTrainEpochs > whole) {
+    const whole = Math.floor(numTrainEpochs);
+    epochs = Math.ceil(numTrainEpochs);
+    const most = countable(COUNTED_EXAMPLES.byEpochs);
+    if (epochs > most)
+      throw new UserError(
+        `num_train_epochs is ${numTrainEpochs}: with packing each epoch makes steps of its own, and of ${lengths.length} ` +
+          `examples no more than ${most} epochs are packed to count them; give max_steps`,
+      );
+    if (!areEqual) await count((number) => number < epochs);
+    totalSteps = startOf(whole);
+    if (numTrainEpochs > whole) {
       // Rounded as HF rounds the whole product: 2.1 epochs of 10 steps are 21, while 0.1 of 10, taken as the
       // rest of 2.1, would round up to 2.
-      const steps = stepsOf(epochs++);
-      totalSteps += Math.ceil(options.numTrainEpochs * steps) - whole * steps;
+      const steps = startOf(whole + 1) - startOf(whole);
+      totalSteps += Math.ceil(numTrainEpochs * steps) - whole * steps;
     }
   }
+  if (!Number.isSafeInteger(totalSteps))
+    throw new UserError(
+      `${maxSteps > 0 ? `max_steps is ${maxSteps}` : `num_train_epochs is ${numTrainEpochs}`}: that makes more steps than ` +
+        `can be counted (${Number.MAX_SAFE_INTEGER})`,
+    );
 
-  function* steps(firstStep = 0): Generator<ScheduledStep> {
-    let step = 0;
-    for (let number = 0; step < totalSteps; number++) {
-      if (step + stepsOf(number) <= firstStep) {
-        step += stepsOf(number);
-        continue;
-      }
+  function* steps(firstStep = 0, endStep = totalSteps): Generator<ScheduledStep> {
+    if (firstStep >= endStep) return;
+    const { gradientAccumulationSteps: size } = options;
+    let step = firstStep;
+    for (let number = epochOf(firstStep); step < endStep; number++) {
       const { microBatches } = epoch(number);
-      for (let start = 0; start < microBatches.length && step < totalSteps; step++) {
-        const end = Math.min(start + options.gradientAccumulationSteps, microBatches.length);
-        if (step >= firstStep)
-          yield {
-            step,
-            epoch: number,
-            microBatches: microBatches.slice(start, end),
-            epochsDone: number + end / microBatches.length,
-            endsEpoch: end === microBatches.length,
-          };
-        start = end;
+      let start = (step - startOf(number)) * size;
+      for (; start < microBatches.length && step < endStep; start += size) {
+        const end = Math.min(start + size, microBatches.length);
+        yield {
+          step: step++,
+          epoch: number,
+          microBatches: microBatches.slice(start, end),
+          epochsDone: number + end / microBatches.length,
+          endsEpoch: end === microBatches.length,
+        };
       }
     }
   }
 
-  return { totalSteps, epochs, epoch, steps };
+  const stepsIn = (number: number) => (number < epochs ? Math.min(totalSteps, startOf(number)) : totalSteps);
+  return { totalSteps, epochs, epoch, epochOf, stepsIn, steps };
 }
 
 /** What a run will take in, known before its first step. */

@@ -86,7 +86,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   for (const line of differences) say(line);
   const evalDataset = config.eval_strategy === 'no' ? undefined : await load(config.eval_data_path!);
 
-  const schedule = scheduleOf(config, dataset.lengths);
+  const schedule = await scheduleOf(config, dataset.lengths);
   const { totalSteps } = schedule;
   return {
     config,
@@ -143,7 +143,7 @@ export function deviceOf({ device }: RunConfig): DeviceName {
 }
 
 /** The steps that a run makes of examples of these lengths. */
-export function scheduleOf(config: RunConfig, lengths: Int32Array): RunSchedule {
+export function scheduleOf(config: RunConfig, lengths: Int32Array): Promise<RunSchedule> {
   return runSchedule(lengths, {
     dataOrder: config.data_order,
     seed: config.seed,

@@ -651,6 +651,19 @@ describe('tstrain --config', () => {
       });
     });
 
+    it.each([{ max_steps: 1e15 }, { num_train_epochs: 1e14 }, { max_steps: 1e15, packing: true }])(
+      'is heard in a run of %j, whose steps nothing walks',
+      async (settings) => {
+        directory.writeConfig(settings);
+        const run = await start();
+        await run.printed(/step 1\//);
+        run.signal('SIGINT');
+        const { status, stdout } = await run.ended;
+        expect(status).toBe(130);
+        expect(stdout).toMatch(/\nstopped after step \d+; go on with: /);
+      },
+    );
+
     it('while data is read stops at once', async () => {
       directory.writeRows('rows.jsonl', randomRows(100_000, 6));
       directory.writeConfig();

@@ -89,6 +89,7 @@ describe('tstrain plan --json', () => {
       schedule: {
         epochs: 2,
         steps: 6,
+        steps_looked_at: 6,
         warmup_steps: 1,
         micro_batches: 10,
         packing: false,
@@ -120,6 +121,21 @@ describe('tstrain plan --json', () => {
     // 6 for each weight of a matrix and token, and attention (arXiv 2001.08361, equation 2.2).
     expect(report.flops.total).toBeGreaterThan(6 * 2 * (4096 + 4608) * 240 + 6 * 1280 * 200);
     expect(existsSync(output)).toBe(false);
+  });
+
+  it.each([1e7, 1e15])('comes back for a run of %d steps', async (steps) => {
+    const { schedule, tokens, flops } = await plan('--set', `max_steps=${steps}`);
+    // 1,000 epochs of 3 steps and 5 micro-batches are looked at.
+    expect(schedule).toMatchObject({
+      steps,
+      steps_looked_at: 3000,
+      epochs: Math.ceil(steps / 3),
+      micro_batches: Math.round((steps * 5) / 3),
+    });
+    expect(tokens).toMatchObject({ total: steps * 40, per_step: 40 });
+    expect(flops.total / steps).toBeCloseTo((await plan()).flops.per_step, 6);
+    const { stdout } = await run('--set', `max_steps=${steps}`, '--set', 'save_strategy=no');
+    expect(stdout).toContain('figures are those of the first 3,000 steps, totals these times the rest\n');
   });
 
   it('compares packing with the recipe', async () => {

@@ -68,6 +68,14 @@ export function describe(report: PlanReport): string[] {
       '',
       `${plural(schedule.epochs, 'epoch')}, ${plural(schedule.micro_batches, 'micro-batch', 'micro-batches')}`,
     ),
+    ...(schedule.steps_looked_at === schedule.steps
+      ? []
+      : [
+          label(
+            '',
+            `figures are those of the first ${plural(schedule.steps_looked_at, 'step')}, totals these times the rest`,
+          ),
+        ]),
     ...(schedule.fill_rate === null
       ? []
       : [label('packing', `${(100 * schedule.fill_rate).toFixed(1)} % of the rows is filled`)]),

@@ -8,14 +8,29 @@ import type { PreparedRun } from '../prepare.js';
 import type { RunConfig } from '../settings.js';
 import { gib } from '../words.js';
 
-/** What a prepared run takes of memory and arithmetic; exact for the number of threads that is set. */
+/**
+ * What a prepared run takes of memory and arithmetic; exact for the number of threads that is set, as far as steps are
+ * looked at.
+ */
 export function planPrepared(prepared: PreparedRun): RunPlan {
   const { dataset, evalDataset, schedule, evaluation } = prepared;
-  const training = Array.from(schedule.steps(), ({ microBatches }) =>
+  const steps = stepsLookedAt(prepared);
+  const training = Array.from(schedule.steps(0, steps), ({ microBatches }) =>
     microBatches.map((examples) => batchSize(examples, dataset)),
   ).flat();
   const sizes = evaluation.map((examples) => batchSize(examples, evalDataset!));
-  return plan(prepared, training, sizes);
+  const planned = plan(prepared, training, sizes);
+  return { ...planned, flops: planned.flops * (schedule.totalSteps / steps) };
+}
+
+/** So many examples, and so many epochs of a few, are looked at in a second or two; most runs have fewer. */
+const EXAMPLES_LOOKED_AT = 2 ** 19;
+const EPOCHS_LOOKED_AT = 1000;
+
+/** The first steps of a run, of whole epochs, which stand for all of it in a plan; of most runs they are all. */
+export function stepsLookedAt({ schedule, dataset }: Pick<PreparedRun, 'schedule' | 'dataset'>): number {
+  const epochs = Math.max(1, Math.floor(EXAMPLES_LOOKED_AT / dataset.length));
+  return schedule.stepsIn(Math.min(epochs, EPOCHS_LOOKED_AT));
 }
 
 /**
@@ -82,7 +97,7 @@ export function diskUse(
     every === 'no'
       ? 0
       : every === 'epoch'
-        ? epochEnds(schedule, stepsDone, limit + 1)
+        ? epochEnds(schedule, stepsDone)
         : Math.floor(totalSteps / every) - Math.floor(stepsDone / every);
   const bytes = (saves: number) => {
     // One more than stay is there while it is written, however many are there already.
@@ -97,14 +112,9 @@ export function diskUse(
   };
 }
 
-/** How many epochs end after `stepsDone`, the end of the run being one too; counted up to `most`. */
-function epochEnds(schedule: RunSchedule, stepsDone: number, most: number): number {
-  let ends = 0;
-  for (const { step, endsEpoch } of schedule.steps(stepsDone)) {
-    if (endsEpoch || step === schedule.totalSteps - 1) ends++;
-    if (ends >= most) break;
-  }
-  return ends;
+/** How many epochs end after `stepsDone`, the end of the run being one too. */
+function epochEnds(schedule: RunSchedule, stepsDone: number): number {
+  return stepsDone < schedule.totalSteps ? schedule.epochs - schedule.epochOf(stepsDone) : 0;
 }
 
 function plan(

@@ -28,7 +28,7 @@ export async function plan(
   addon.setThreads(config.threads ?? defaultThreads());
   const prepared = await prepareRun(config, onMessage);
   const runPlan = planPrepared(prepared);
-  const report = makeReport(prepared, runPlan);
+  const report = await makeReport(prepared, runPlan);
   return {
     report,
     measure: async () => compare(await trialRun(prepared, runPlan, report.tokens.total), runPlan),

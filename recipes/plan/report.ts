@@ -8,7 +8,7 @@ import type { BatchSize } from '../../engine/plan/batch_size.js';
 import { type RunPlan, residentAllowance } from '../../engine/plan/plan.js';
 import { type PreparedRun, scheduleOf } from '../prepare.js';
 import type { Measurement } from './measure.js';
-import { diskUse } from './needs.js';
+import { diskUse, stepsLookedAt } from './needs.js';
 
 /** What `tstrain plan --json` prints. Bytes and seconds; `null` where there is nothing to say. */
 export interface PlanReport {
@@ -39,6 +39,8 @@ export interface PlanReport {
   schedule: {
     epochs: number;
     steps: number;
+    /** The first steps, whose micro-batches were looked at: totals are these times the rest, and the largest is theirs. */
+    steps_looked_at: number;
     warmup_steps: number;
     micro_batches: number;
     packing: boolean;
@@ -97,10 +99,13 @@ interface DataReport {
 }
 
 /** Puts a plan and what is around it together. */
-export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
+export async function makeReport(prepared: PreparedRun, plan: RunPlan): Promise<PlanReport> {
   const { config, schedule, training, dataset, evalDataset } = prepared;
   const steps = schedule.totalSteps;
-  const totals = measureRun(schedule.steps(), dataset);
+  const lookedAt = stepsLookedAt(prepared);
+  const seen = measureRun(schedule.steps(0, lookedAt), dataset);
+  const inAll = (n: number) => Math.round(n * (steps / lookedAt));
+  const tokens = inAll(seen.tokens);
   const { memory } = plan;
   const machine = availableMemory();
   return {
@@ -133,17 +138,18 @@ export function makeReport(prepared: PreparedRun, plan: RunPlan): PlanReport {
     schedule: {
       epochs: schedule.epochs,
       steps,
+      steps_looked_at: lookedAt,
       warmup_steps: training.schedule.warmupSteps,
-      micro_batches: totals.microBatches,
+      micro_batches: inAll(seen.microBatches),
       packing: config.packing,
       steps_unpacked: config.packing
-        ? scheduleOf({ ...config, packing: false }, dataset.lengths).totalSteps
+        ? (await scheduleOf({ ...config, packing: false }, dataset.lengths)).totalSteps
         : steps,
       fill_rate: config.packing
         ? dataset.report.tokens / (schedule.epoch(0).rows * config.model_max_length)
         : null,
     },
-    tokens: { total: totals.tokens, labelled: totals.labelTokens, per_step: totals.tokens / steps },
+    tokens: { total: tokens, labelled: inAll(seen.labelTokens), per_step: seen.tokens / lookedAt },
     flops: { total: plan.flops, per_step: plan.flops / steps },
     disk: diskReport(prepared),
     data: dataReport(dataset),
