@@ -42,7 +42,8 @@ export async function openModel(
   stderr: Writable,
 ): Promise<LlamaForCausalLM> {
   addon.setThreads(threads ?? defaultThreads());
-  const { model, unused } = await loadModel(directory, { precision: bf16 ? 'bf16' : 'fp32' });
+  const { model, unused, notes } = await loadModel(directory, { precision: bf16 ? 'bf16' : 'fp32' });
+  for (const note of notes) stderr.write(`${note}\n`);
   if (unused.length > 0)
     stderr.write(
       `warning: ${directory} holds ${unused.length} tensors that a LLaMA has no use for, such as ${unused[0]}\n`,

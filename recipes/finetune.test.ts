@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { addon, defaultDevice } from '../engine/device/addon.js';
 import type { EvalLine, TrainLine } from '../engine/train/metrics.js';
@@ -237,6 +237,30 @@ describe('finetune', () => {
       expect((error as Error).message).toBe(message);
     }
     expect(directory.list()).not.toContain('out');
+  });
+
+  it('says what it takes otherwise than the model says it, and looks at its files before the data', async () => {
+    const first = { ...settings, max_steps: 1, output_dir: directory.at('first') };
+    await finetune(first);
+    const { model_config: _, ...others } = settings;
+    const second = { ...others, max_steps: 1, model_name_or_path: first.output_dir };
+    const path = directory.at('first/config.json');
+    const json = JSON.parse(readFileSync(path, 'utf8'));
+    const messages: string[] = [];
+    const onMessage = (text: string) => messages.push(text);
+
+    writeFileSync(path, JSON.stringify({ ...json, vocab_size: 2 ** 30 }));
+    await expect(finetune(second, { onMessage })).rejects.toThrow(
+      'model.embed_tokens.weight has shape [53, 24], config.json asks for [1073741824, 24]',
+    );
+    expect(messages).toEqual([]);
+
+    writeFileSync(path, JSON.stringify({ ...json, pretraining_tp: 2 }));
+    await finetune(second, { onMessage });
+    expect(messages).toContain(
+      `${path}: pretraining_tp is 2; computed as with 1, which gives the same logits`,
+    );
+    expect(JSON.parse(readFileSync(directory.at('out/config.json'), 'utf8')).pretraining_tp).toBe(1);
   });
 
   it('gives memory, threads and lock back when it fails, and leaves checkpoints whole', async () => {

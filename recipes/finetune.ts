@@ -12,12 +12,12 @@ import {
   writeCheckpoint,
   writeFinalModel,
 } from '../engine/checkpoint/directory.js';
-import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
+import { checkHfWeights, saveHfWeights } from '../engine/checkpoint/hf_model.js';
 import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
 import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
-import { toHfConfig } from '../engine/model/config.js';
+import { readLlamaConfig, toHfConfig } from '../engine/model/config.js';
 import { sumSquares } from '../engine/ops/reduce.js';
 import { type RunState, readRunState, type TrainerState, writeRunState } from '../engine/train/checkpoint.js';
 import { evaluate, type TrainingEnd, type TrainingStep, train } from '../engine/train/loop.js';
@@ -110,6 +110,9 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const from = resume ? await findResumePoint(outputDir, say) : undefined;
     // Sums are cut up by thread: a continuation uses as many as the run did unless told otherwise.
     addon.setThreads(config.threads ?? from?.state.machine.threads ?? defaultThreads());
+    // Before the data are read: files that are not the model that their config.json describes.
+    const directory = from === undefined ? config.model_name_or_path : undefined;
+    if (directory !== undefined) checkHfWeights(directory, readLlamaConfig(directory));
     const prepared = await prepareRun(config, say);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
@@ -228,7 +231,8 @@ async function trainPrepared(
     if (from && from.state.objective !== objective.name) throw otherObjective(from, objective);
     if (from) await readRunState(from.path, parameters, optimizer);
     else {
-      const unused = await setInitialWeights(prepared, parameters);
+      const { unused, notes } = await setInitialWeights(prepared, parameters);
+      for (const note of notes) say(note);
       if (unused.length > 0) say(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
     }
     if (stopRequested()) return notStarted;

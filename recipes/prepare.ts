@@ -46,6 +46,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   const written = isNew
     ? parseLlamaConfig(config.model_config, 'model_config')
     : readLlamaConfig(config.model_name_or_path!);
+  for (const note of written.notes) say(note);
 
   const companions = readCompanions(config);
   const directory = config.tokenizer_name_or_path;

@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatPrompt } from '../../data/prompt.js';
@@ -179,5 +179,16 @@ describe('tstrain generate', () => {
     const { stderr, error } = await run(...options);
     expect(error).toMatchObject({ name: 'CommanderError' });
     expect(stderr).toContain(message);
+  });
+
+  it('tells what is taken otherwise than config.json says it', async () => {
+    const path = join(directory, 'config.json');
+    const text = readFileSync(path, 'utf8');
+    const plain = await run('--ids', '1', '--max-new-tokens', '4');
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(text), pretraining_tp: 2 }));
+    const { stdout, stderr } = await run('--ids', '1', '--max-new-tokens', '4');
+    writeFileSync(path, text);
+    expect(stderr).toBe(`${path}: pretraining_tp is 2; computed as with 1, which gives the same logits\n`);
+    expect(stdout).toBe(plain.stdout);
   });
 });

@@ -15,7 +15,7 @@ import {
 } from '../model/config.js';
 import { layoutOf } from '../model/layout.js';
 import { causalLmSpecs } from '../model/specs.js';
-import { loadHfWeights, saveHfWeights, type WeightSet } from './hf_model.js';
+import { checkHfWeights, loadHfWeights, saveHfWeights, type WeightSet } from './hf_model.js';
 import { writeSafetensors } from './safetensors_writer.js';
 
 const FIXTURES = join(import.meta.dirname, '../../tests/fixtures/checkpoint');
@@ -54,8 +54,9 @@ async function load(directory: string) {
   const config = readLlamaConfig(directory);
   const weights = new HeapWeights(config);
   try {
-    const unexpected = await loadHfWeights(directory, config, weights);
-    return { config, unexpected, values: weights.values() };
+    checkHfWeights(directory, config);
+    const { unused: unexpected, notes } = await loadHfWeights(directory, config, weights);
+    return { config, unexpected, notes, values: weights.values() };
   } finally {
     weights.dispose();
   }
@@ -128,6 +129,72 @@ describe('loadHfWeights', () => {
     for (const { tensor } of tensors) tensor.dispose();
     writeFileSync(join(scratch, 'config.json'), JSON.stringify(toHfConfig(config)));
     expect(await load(scratch)).toMatchObject({ values, unexpected: ['value_head.weight'] });
+  });
+
+  describe('as transformers does, with a line that says so, reads', () => {
+    /** Copies a fixture to `scratch`, its weights in one file under the names that `rename` gives them. */
+    async function copyRenamed(fixture: string, rename: (name: string) => string | undefined) {
+      const source = join(FIXTURES, fixture);
+      writeFileSync(join(scratch, 'config.json'), readFileSync(join(source, 'config.json')));
+      const tensors = [...readSafetensors(join(source, 'model.safetensors'))].flatMap(
+        ([name, { data, shape }]) => {
+          const renamed = rename(name);
+          return renamed === undefined
+            ? []
+            : [{ name: renamed, tensor: NativeTensor.from(defaultDevice(), data, shape) }];
+        },
+      );
+      await writeSafetensors(join(scratch, 'model.safetensors'), tensors);
+      for (const { tensor } of tensors) tensor.dispose();
+    }
+
+    it('a tied model that stores only lm_head.weight', async () => {
+      await copyRenamed('tied-present', (name) => (name === 'model.embed_tokens.weight' ? undefined : name));
+      const { values, unexpected, notes } = await load(scratch);
+      expect(values).toEqual((await load(join(FIXTURES, 'tied-absent'))).values);
+      expect(unexpected).toEqual([]);
+      expect(notes).toEqual([
+        `${scratch}: has lm_head.weight alone, which is model.embed_tokens.weight too, for they are tied`,
+      ]);
+    });
+
+    it('a tied model that was saved as LlamaModel', async () => {
+      await copyRenamed('tied-absent', (name) => name.replace('model.', ''));
+      const { values, unexpected, notes } = await load(scratch);
+      expect(values).toEqual((await load(join(FIXTURES, 'tied-absent'))).values);
+      expect(unexpected).toEqual([]);
+      expect(notes).toEqual([
+        `${scratch}: names of tensors lack "model.", as LlamaModel saves them; read as with it`,
+      ]);
+    });
+
+    it('an index that names rotary buffers no shard has, and leaves a tensor out', async () => {
+      const source = join(FIXTURES, 'sharded');
+      for (const name of readdirSync(source))
+        writeFileSync(join(scratch, name), readFileSync(join(source, name)));
+      const path = join(scratch, 'model.safetensors.index.json');
+      const { metadata, weight_map } = JSON.parse(readFileSync(path, 'utf8'));
+      const [shard] = Object.values<string>(weight_map);
+      for (const layer of [0, 1]) weight_map[`model.layers.${layer}.self_attn.rotary_emb.inv_freq`] = shard;
+      delete weight_map['model.norm.weight'];
+      writeFileSync(path, JSON.stringify({ metadata, weight_map }));
+      const { values, unexpected, notes } = await load(scratch);
+      expect(values).toEqual((await load(source)).values);
+      expect(unexpected).toEqual([]);
+      expect(notes).toEqual([
+        `${path}: puts 2 tensors in shards that do not have them, such as ` +
+          'model.layers.0.self_attn.rotary_emb.inv_freq; the model needs none of them',
+      ]);
+    });
+
+    it('but not an untied model saved as LlamaModel, which has no head', async () => {
+      await copyRenamed('broken/ok', (name) =>
+        name === 'lm_head.weight' ? undefined : name.replace('model.', ''),
+      );
+      await expect(load(scratch)).rejects.toThrow(
+        'the weights have no tensor lm_head.weight; tie_word_embeddings is false',
+      );
+    });
   });
 
   it('writes whole numbers as floats where transformers insists on them', () => {

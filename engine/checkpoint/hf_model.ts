@@ -3,7 +3,7 @@ import { UserError } from '../../errors.js';
 import { exists, readRegular } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
-import { EMBEDDING, HEAD } from '../model/specs.js';
+import { causalLmSpecs, EMBEDDING, HEAD } from '../model/specs.js';
 import { SafetensorsFile } from './safetensors.js';
 import { writeSafetensors } from './safetensors_writer.js';
 import { type FileDigest, writeJson, writeSynced } from './synced_file.js';
@@ -19,16 +19,27 @@ const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 
 /** Buffers that old versions of transformers saved; they follow from the config. */
-const IGNORED = /\.rotary_emb\.inv_freq$/;
+const IGNORED = /(^|\.)rotary_emb\.inv_freq$/;
+
+/** What the names of a trunk's parameters begin with, but for those saved as transformers' LlamaModel. */
+const TRUNK = 'model.';
 
 /** What Hugging Face's save_pretrained splits at (transformers 4). */
 const MAX_SHARD_BYTES = 5e9;
 
+/** What else there is to say of files that a model was read from. */
+export interface LoadReport {
+  /** The names of tensors that the model has no use for. */
+  unused: string[];
+  /** A line for each thing that is stored in another way than a model's files are today, to the same result. */
+  notes: string[];
+}
+
 /**
  * Reads the weights of a Hugging Face directory (`model.safetensors`, or shards with an index) into `target`.
- * Every name and shape is checked before the first value is read. A tied model may come with its
- * `lm_head.weight`, if that equals the embedding.
- * @returns the names of tensors that the model has no use for.
+ * Every name and shape is checked before the first value is read. As in transformers, a tied model may come with its
+ * `lm_head.weight`, if that equals the embedding, or with that alone; names may lack `model.`; and an index need not
+ * be right about tensors that the model has no use for.
  * @throws UserError naming file and tensor: missing, of another shape, not floating point, not finite, or an
  * index that points outside the directory.
  */
@@ -36,32 +47,34 @@ export async function loadHfWeights(
   directory: string,
   config: LlamaConfig,
   target: WeightSet,
-): Promise<string[]> {
-  const files = new Map<string, SafetensorsFile>();
+): Promise<LoadReport> {
+  const { files, home, report } = findWeights(directory, config, target.entries);
   try {
-    const home = openModel(directory, files);
-    for (const { name, shape } of target.entries) requireTensor(directory, home, name, shape, config);
-    const tiedHead = config.tieWordEmbeddings && home.has(HEAD);
-    if (tiedHead) requireTensor(directory, home, HEAD, [config.vocabSize, config.hiddenSize], config);
-
     for (const { name } of target.entries) {
+      const { file, stored } = home.get(name)!;
       const tensor = target.tensor(name);
       try {
-        await home.get(name)!.readInto(name, tensor);
+        await file.readInto(stored, tensor);
       } finally {
         tensor.dispose();
       }
     }
-    if (tiedHead) await requireHeadIsEmbedding(home.get(HEAD)!, target);
-
-    const expected = new Set(target.entries.map((entry) => entry.name));
-    if (tiedHead) expected.add(HEAD);
-    return [...files.values()]
-      .flatMap((file) => [...file.tensors.keys()])
-      .filter((name) => !expected.has(name) && !IGNORED.test(name));
+    const head = config.tieWordEmbeddings ? home.get(HEAD) : undefined;
+    if (head && home.get(EMBEDDING) !== head) await requireHeadIsEmbedding(head, target);
+    return report;
   } finally {
-    for (const file of files.values()) file.close();
+    for (const file of files) file.close();
   }
+}
+
+/**
+ * Whether {@link loadHfWeights} would find every tensor in its shape: a look at the headers, before anything is
+ * allocated for a model that files only claim to be.
+ * @throws UserError as loadHfWeights does before the first value
+ */
+export function checkHfWeights(directory: string, config: LlamaConfig): void {
+  const { files } = findWeights(directory, config, causalLmSpecs(config).flat());
+  for (const file of files) file.close();
 }
 
 /**
@@ -113,33 +126,100 @@ export async function saveHfWeights(
   }
 }
 
-/** Opens the files of a model into `files`, and says which of them holds each tensor. */
-function openModel(directory: string, files: Map<string, SafetensorsFile>): Map<string, SafetensorsFile> {
+/** A tensor, and the name it has in its file. */
+interface Stored {
+  file: SafetensorsFile;
+  stored: string;
+}
+
+/** Opens a model's files, to be closed by the caller, and finds each entry in them, of the right shape. */
+function findWeights(
+  directory: string,
+  config: LlamaConfig,
+  entries: WeightSet['entries'],
+): { files: SafetensorsFile[]; home: ReadonlyMap<string, Stored>; report: LoadReport } {
+  const files = new Map<string, SafetensorsFile>();
+  const notes: string[] = [];
+  try {
+    const needed = new Set(entries.map(({ name }) => name));
+    const home = openModel(directory, files, needed, notes);
+    for (const { name, shape } of entries) requireTensor(directory, home, name, shape, config);
+    if (config.tieWordEmbeddings && home.has(HEAD)) {
+      requireTensor(directory, home, HEAD, [config.vocabSize, config.hiddenSize], config);
+      needed.add(HEAD);
+    }
+    const unused = [...home.keys()].filter((name) => !needed.has(name) && !IGNORED.test(name));
+    return { files: [...files.values()], home, report: { unused, notes } };
+  } catch (error) {
+    for (const file of files.values()) file.close();
+    throw error;
+  }
+}
+
+/** Opens the files of a model into `files`, and says which of them holds each tensor, by the model's names. */
+function openModel(
+  directory: string,
+  files: Map<string, SafetensorsFile>,
+  needed: ReadonlySet<string>,
+  notes: string[],
+): Map<string, Stored> {
   const open = (name: string) => {
     const file = files.get(name) ?? SafetensorsFile.open(join(directory, name));
     files.set(name, file);
     return file;
   };
+  const home = new Map<string, Stored>();
+  const absent: string[] = [];
   if (exists(join(directory, SINGLE))) {
-    const file = open(SINGLE);
-    return new Map([...file.tensors.keys()].map((name) => [name, file]));
+    open(SINGLE);
+  } else {
+    if (!exists(join(directory, INDEX)))
+      throw new UserError(
+        `${directory}: has neither ${SINGLE} nor ${INDEX}; weights are read from safetensors files only`,
+      );
+    for (const [name, shard] of readWeightMap(directory)) {
+      const file = open(shard);
+      if (file.tensors.has(name)) home.set(name, { file, stored: name });
+      else if (needed.has(name) || needed.has(TRUNK + name))
+        throw new UserError(`${file.path}: has no tensor ${name}, though ${INDEX} says so`);
+      else absent.push(name);
+    }
   }
-  if (!exists(join(directory, INDEX)))
-    throw new UserError(
-      `${directory}: has neither ${SINGLE} nor ${INDEX}; weights are read from safetensors files only`,
+  // transformers reads whole shards, whatever the index leaves out.
+  for (const file of files.values())
+    for (const stored of file.tensors.keys()) if (!home.has(stored)) home.set(stored, { file, stored });
+  if (absent.length > 0)
+    notes.push(
+      `${join(directory, INDEX)}: puts ${absent.length} tensors in shards that do not have them, such as ` +
+        `${absent[0]}; the model needs none of them`,
     );
-  const home = new Map<string, SafetensorsFile>();
-  for (const [name, shard] of Object.entries(readWeightMap(directory))) {
-    const file = open(shard);
-    if (!file.tensors.has(name))
-      throw new UserError(`${file.path}: has no tensor ${name}, though ${INDEX} says so`);
-    home.set(name, file);
+  return asNamedToday(directory, home, needed, notes);
+}
+
+/** The same with the names that the model has for what is stored otherwise, to the same result in transformers. */
+function asNamedToday(
+  directory: string,
+  home: Map<string, Stored>,
+  needed: ReadonlySet<string>,
+  notes: string[],
+): Map<string, Stored> {
+  const bare = EMBEDDING.slice(TRUNK.length);
+  if (home.has(bare) && ![...home.keys()].some((name) => name.startsWith(TRUNK))) {
+    notes.push(`${directory}: names of tensors lack "${TRUNK}", as LlamaModel saves them; read as with it`);
+    home = new Map(
+      [...home].map(([name, at]) => [needed.has(TRUNK + name) ? TRUNK + name : name, at] as const),
+    );
+  }
+  const head = home.get(HEAD);
+  if (head && !needed.has(HEAD) && needed.has(EMBEDDING) && !home.has(EMBEDDING)) {
+    notes.push(`${directory}: has ${HEAD} alone, which is ${EMBEDDING} too, for they are tied`);
+    home.set(EMBEDDING, head);
   }
   return home;
 }
 
 /** Tensor → file name, each within the directory. */
-function readWeightMap(directory: string): Record<string, string> {
+function readWeightMap(directory: string): [name: string, shard: string][] {
   const path = join(directory, INDEX);
   const text = readRegular(path).toString();
   let json: { weight_map?: unknown } | null;
@@ -162,32 +242,33 @@ function readWeightMap(directory: string): Record<string, string> {
     if (!exists(join(directory, shard)))
       throw new UserError(`${join(directory, shard)}: the file is missing; ${INDEX} puts ${name} in it`);
   }
-  return map as Record<string, string>;
+  return Object.entries(map);
 }
 
 function requireTensor(
   directory: string,
-  home: ReadonlyMap<string, SafetensorsFile>,
+  home: ReadonlyMap<string, Stored>,
   name: string,
   shape: readonly number[],
   config: LlamaConfig,
 ): void {
-  const file = home.get(name);
-  if (!file) {
+  const found = home.get(name);
+  if (!found) {
     const why = name === HEAD && !config.tieWordEmbeddings ? '; tie_word_embeddings is false' : '';
     throw new UserError(`${directory}: the weights have no tensor ${name}${why}`);
   }
-  const found = file.tensors.get(name)!.shape;
-  if (found.length !== shape.length || found.some((n, i) => n !== shape[i]))
+  const { file, stored } = found;
+  const is = file.tensors.get(stored)!.shape;
+  if (is.length !== shape.length || is.some((n, i) => n !== shape[i]))
     throw new UserError(
-      `${file.path}: ${name} has shape [${found.join(', ')}], config.json asks for [${shape.join(', ')}]`,
+      `${file.path}: ${stored} has shape [${is.join(', ')}], config.json asks for [${shape.join(', ')}]`,
     );
 }
 
-async function requireHeadIsEmbedding(file: SafetensorsFile, target: WeightSet): Promise<void> {
+async function requireHeadIsEmbedding({ file, stored }: Stored, target: WeightSet): Promise<void> {
   const embedding = target.tensor(EMBEDDING);
   try {
-    await file.readFloats(HEAD, (values, elementOffset) => {
+    await file.readFloats(stored, (values, elementOffset) => {
       const part = embedding.view([values.length], elementOffset);
       const expected = part.floats();
       // A frozen embedding in bfloat16 holds the rounded values.

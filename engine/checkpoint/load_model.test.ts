@@ -18,8 +18,9 @@ describe('loadModel', () => {
     ['tied-absent', 'tied'],
     ['tied-present', 'tied'],
   ])('%s gives the reference logits', async (directory, name) => {
-    const { model, unused } = await loadModel(join(fixtures, directory));
+    const { model, unused, notes } = await loadModel(join(fixtures, directory));
     expect(unused).toEqual([]);
+    expect(notes).toEqual([]);
     const ids = expected.get('input_ids')!.data as Int32Array;
     const logits = model.logits({
       ids,

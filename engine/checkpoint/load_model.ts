@@ -3,12 +3,13 @@ import { readLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Parameters, type Precision } from '../model/parameters.js';
 import { causalLmSpecs, none, type Trainable } from '../model/specs.js';
-import { loadHfWeights } from './hf_model.js';
+import { checkHfWeights, type LoadReport, loadHfWeights } from './hf_model.js';
 
 /**
  * The model of a Hugging Face directory (`config.json` and safetensors), to be disposed by the caller. Its parameters
  * are frozen unless `trainable` says otherwise: a model that only computes takes 2 bytes a parameter in bf16. `unused`
- * names the tensors of its files that a LLaMA has no use for.
+ * names the tensors of its files that a LLaMA has no use for, and `notes` has a line for each thing that was read
+ * otherwise than it is written.
  * @throws UserError naming file and key or tensor, as readLlamaConfig and loadHfWeights do
  */
 export async function loadModel(
@@ -18,13 +19,14 @@ export async function loadModel(
     device = defaultDevice(),
     trainable = none,
   }: { precision?: Precision; device?: DeviceName; trainable?: Trainable } = {},
-): Promise<{ model: LlamaForCausalLM; unused: string[] }> {
+): Promise<{ model: LlamaForCausalLM } & LoadReport> {
   const config = readLlamaConfig(directory);
+  checkHfWeights(directory, config);
   const parameters = new Parameters(config, device, precision, causalLmSpecs(config, trainable));
   try {
-    const unused = await loadHfWeights(directory, config, parameters);
+    const { unused, notes } = await loadHfWeights(directory, config, parameters);
     parameters.mastersChanged();
-    return { model: new LlamaForCausalLM(parameters), unused };
+    return { model: new LlamaForCausalLM(parameters), unused, notes: [...config.notes, ...notes] };
   } catch (error) {
     parameters.dispose();
     throw error;

@@ -30,6 +30,7 @@ describe('parseLlamaConfig', () => {
       eosTokenId: [2],
       padTokenId: undefined,
       raw: {},
+      notes: [],
     });
   });
 
@@ -49,6 +50,28 @@ describe('parseLlamaConfig', () => {
       padTokenId: undefined,
     });
     expect(parse({ pad_token_id: 0 }).padTokenId).toBe(0);
+  });
+
+  it.each([
+    [{ pretraining_tp: 4 }, 'pretraining_tp is 4; computed as with 1, which gives the same logits'],
+    [{ pad_token_id: -1 }, 'pad_token_id is -1; taken as none'],
+    [
+      { architectures: ['LLaMAForCausalLM'] },
+      'architectures is ["LLaMAForCausalLM"]; read as ["LlamaForCausalLM"]',
+    ],
+    [{ architectures: ['LlamaModel'] }, 'architectures is ["LlamaModel"]; read as ["LlamaForCausalLM"]'],
+  ])('takes %j as what it comes to, and says so', (json, note) => {
+    const { notes, ...config } = parse(json);
+    expect(notes).toEqual([`config.json: ${note}`]);
+    expect({ ...config, raw: {}, notes: [] }).toEqual(parse({}));
+    const saved = parse(toHfConfig({ ...config, notes }));
+    expect(saved).toEqual({ ...config, raw: saved.raw, notes: [] });
+  });
+
+  it('has nothing to say of what is usual', () => {
+    expect(parse({ architectures: ['LlamaForCausalLM'], pretraining_tp: 1, pad_token_id: 0 }).notes).toEqual(
+      [],
+    );
   });
 
   it('takes a head_dim that is not hidden_size / num_attention_heads', () => {
@@ -119,7 +142,7 @@ describe('parseLlamaConfig', () => {
     [{ hidden_act: 'gelu' }, 'hidden_act is "gelu"; only silu is supported'],
     [{ attention_bias: 1 }, 'attention_bias is 1; it must be true or false'],
     [{ attention_dropout: 0.1 }, 'attention_dropout is 0.1; dropout is not supported'],
-    [{ pretraining_tp: 2 }, 'pretraining_tp is 2; only 1 is supported'],
+    [{ pretraining_tp: 0 }, 'pretraining_tp is 0; it must be greater than 0'],
     [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor is 0.5; only 1 is supported'],
     [
       { quantization_config: { bits: 4 } },
@@ -130,6 +153,11 @@ describe('parseLlamaConfig', () => {
       { architectures: ['MistralForCausalLM'] },
       'architectures is ["MistralForCausalLM"]; only LlamaForCausalLM',
     ],
+    [
+      { architectures: ['LlamaForSequenceClassification'] },
+      'architectures is ["LlamaForSequenceClassification"]; only LlamaForCausalLM',
+    ],
+    [{ architectures: 'LlamaForCausalLM' }, 'architectures is "LlamaForCausalLM"; only LlamaForCausalLM'],
     [{ is_causal: false }, 'is_causal is false; only causal attention is supported'],
     [
       { rope_scaling: { rope_type: 'longrope' } },
@@ -149,6 +177,7 @@ describe('parseLlamaConfig', () => {
     ],
     [{ rope_theta: 0 }, 'rope_theta is 0; it must be greater than 0'],
     [{ vocab_size: 0 }, 'vocab_size is 0; it must be greater than 0'],
+    [{ num_hidden_layers: 65536 }, 'num_hidden_layers is 65536; it must be at most 4096'],
     [{ hidden_size: 64.5 }, 'hidden_size is 64.5; it must be a whole number'],
     [{ num_hidden_layers: '2' }, 'num_hidden_layers is "2"; it must be a number'],
     [{ intermediate_size: 2 ** 31 }, 'intermediate_size is 2147483648; it must be below 2^31'],

@@ -54,6 +54,8 @@ export interface LlamaConfig {
   padTokenId?: number;
   /** The JSON object as it was read, so that keys of no concern here survive a round trip. */
   raw: Record<string, unknown>;
+  /** A line for each value that is not what is computed with, though it comes to the same. */
+  notes: string[];
 }
 
 const count = z
@@ -61,6 +63,8 @@ const count = z
   .int('must be a whole number')
   .positive('must be greater than 0')
   .max(2 ** 31 - 1, 'must be below 2^31');
+/** Each layer is some objects before any of it is compared with files; the largest LLaMA has 126. */
+const layers = count.max(4096, 'must be at most 4096');
 const positive = z.number('must be a number').positive('must be greater than 0');
 const factor = z.number('must be a number').min(1, 'must be at least 1');
 const flag = z.boolean('must be true or false');
@@ -78,7 +82,7 @@ const HF_CONFIG = z.looseObject({
   vocab_size: or(count, 32000),
   hidden_size: or(count, 4096),
   intermediate_size: or(count, 11008),
-  num_hidden_layers: or(count, 32),
+  num_hidden_layers: or(layers, 32),
   num_attention_heads: or(count, 32),
   num_key_value_heads: optional(count),
   head_dim: optional(count),
@@ -96,6 +100,8 @@ const HF_CONFIG = z.looseObject({
     .union([tokenId, z.array(tokenId)], 'must be a token id or a list of them')
     .nullable()
     .default(2),
+  // Into how many slices transformers 4 cut its products: a matter of speed.
+  pretraining_tp: or(count, 1),
   // The first LLaMA conversions say -1 for "none".
   pad_token_id: z.union([tokenId, z.literal(-1)], 'must be a token id').nullish(),
 });
@@ -146,7 +152,6 @@ const SUPPORTED: Record<string, { values: readonly unknown[]; why: string }> = {
   model_type: { values: ['llama'], why: 'only llama is supported' },
   hidden_act: { values: ['silu', 'swish'], why: 'only silu is supported' },
   attention_dropout: { values: [0], why: 'dropout is not supported' },
-  pretraining_tp: { values: [1], why: 'only 1 is supported' },
   partial_rotary_factor: { values: [1], why: 'only 1 is supported' },
   quantization_config: { values: [], why: 'quantized weights are not supported' },
   is_causal: { values: [true], why: 'only causal attention is supported' },
@@ -162,8 +167,14 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new UserError(`${source}: must be an object with the keys of a LLaMA config.json`);
   const raw = json as Record<string, unknown>;
-  refuseUnsupported(raw, source);
+  const notes: string[] = [];
+  refuseUnsupported(raw, source, notes);
   const hf = check(HF_CONFIG, raw, source);
+  if (hf.pretraining_tp > 1)
+    notes.push(
+      `${source}: pretraining_tp is ${hf.pretraining_tp}; computed as with 1, which gives the same logits`,
+    );
+  if (hf.pad_token_id === -1) notes.push(`${source}: pad_token_id is -1; taken as none`);
 
   const refuse = (key: string, value: unknown, why: string): never => {
     throw new UserError(`${source}: ${key} is ${JSON.stringify(value)}; ${why}`);
@@ -202,6 +213,7 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
     eosTokenId: hf.eos_token_id === null ? [] : [hf.eos_token_id].flat(),
     padTokenId: padTokenId < 0 ? undefined : padTokenId,
     raw,
+    notes,
   };
 }
 
@@ -223,8 +235,8 @@ export function readLlamaConfig(directory: string): LlamaConfig {
  * every default written out and the unknown keys of the model it came from.
  */
 export function toHfConfig(config: LlamaConfig): Record<string, unknown> {
-  const { rope, eosTokenId } = config;
-  const kept = Object.entries(config.raw).filter(([key]) => !NOT_KEPT.has(key));
+  const { rope, eosTokenId, raw } = config;
+  const kept = Object.entries(raw).filter(([key]) => !NOT_KEPT.has(key));
   return {
     ...Object.fromEntries(kept),
     architectures: ['LlamaForCausalLM'],
@@ -244,6 +256,7 @@ export function toHfConfig(config: LlamaConfig): Record<string, unknown> {
     rope_scaling: toHfRopeScaling(rope),
     attention_bias: config.attentionBias,
     attention_dropout: 0,
+    ...(raw.pretraining_tp != null && { pretraining_tp: 1 }),
     mlp_bias: config.mlpBias,
     tie_word_embeddings: config.tieWordEmbeddings,
     bos_token_id: config.bosTokenId ?? null,
@@ -316,17 +329,24 @@ function toHfRopeScaling(rope: RopeConfig): Record<string, unknown> | null {
   }
 }
 
-function refuseUnsupported(raw: Record<string, unknown>, source: string): void {
+/** The model itself, and the trunk alone, whose files have no head: what a tied model needs none in. */
+const ARCHITECTURES = ['LlamaForCausalLM', 'LlamaModel'];
+
+function refuseUnsupported(raw: Record<string, unknown>, source: string, notes: string[]): void {
   for (const [key, { values, why }] of Object.entries(SUPPORTED)) {
     const value = raw[key] ?? undefined;
     if (value !== undefined && !values.includes(value))
       throw new UserError(`${source}: ${key} is ${JSON.stringify(value)}; ${why}`);
   }
-  const architectures = raw.architectures ?? undefined;
-  if (architectures !== undefined && JSON.stringify(architectures) !== '["LlamaForCausalLM"]')
-    throw new UserError(
-      `${source}: architectures is ${JSON.stringify(architectures)}; only LlamaForCausalLM is supported`,
-    );
+  const architectures = raw.architectures ?? [];
+  const given = JSON.stringify(architectures);
+  if (given === '[]' || given === '["LlamaForCausalLM"]') return;
+  const [name, ...others] = [architectures].flat();
+  // The first conversions write LLaMA.
+  const known = ARCHITECTURES.some((known) => known.toLowerCase() === String(name).toLowerCase());
+  if (!Array.isArray(architectures) || !known || others.length > 0)
+    throw new UserError(`${source}: architectures is ${given}; only LlamaForCausalLM is supported`);
+  notes.push(`${source}: architectures is ${given}; read as ["LlamaForCausalLM"]`);
 }
 
 /** As transformers merges the two forms: rope_scaling goes before rope_parameters, an inner rope_theta before the outer. */
