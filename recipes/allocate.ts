@@ -1,3 +1,4 @@
+import { releaseOnThrow } from '../engine/device/native_tensor.js';
 import { LlamaForCausalLM } from '../engine/model/llama.js';
 import { Gradients, Parameters } from '../engine/model/parameters.js';
 import { AdamW } from '../engine/optim/adamw.js';
@@ -13,21 +14,17 @@ export interface RunMemory {
 
 /** Takes the memory of a run; its weights are not set yet. */
 export function allocate({ model: config, device, precision, optimizer: options }: PreparedRun): RunMemory {
-  const held: { dispose(): void }[] = [];
-  const hold = <T extends { dispose(): void }>(part: T): T => {
-    held.push(part);
-    return part;
-  };
-  const dispose = () => {
-    for (const part of held) part.dispose();
-  };
-  try {
-    const model = hold(new LlamaForCausalLM(new Parameters(config, device, precision)));
-    const optimizer = hold(new AdamW(model.parameters, options));
-    const gradients = hold(new Gradients(model.parameters));
-    return { model, gradients, optimizer, dispose };
-  } catch (error) {
-    dispose();
-    throw error;
-  }
+  return releaseOnThrow(() => {
+    const model = new LlamaForCausalLM(new Parameters(config, device, precision));
+    const optimizer = new AdamW(model.parameters, options);
+    const gradients = new Gradients(model.parameters);
+    return {
+      model,
+      gradients,
+      optimizer,
+      dispose() {
+        for (const part of [model, optimizer, gradients]) part.dispose();
+      },
+    };
+  });
 }

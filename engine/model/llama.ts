@@ -1,6 +1,6 @@
 import type { MicroBatch } from '../../batch.js';
 import { isMeta } from '../device/addon.js';
-import { NativeTensor, release } from '../device/native_tensor.js';
+import { NativeTensor, release, releaseOnThrow } from '../device/native_tensor.js';
 import { fill } from '../ops/elementwise.js';
 import { type DeviceBatch, disposeBatch, toDevice } from './device_batch.js';
 import { LanguageModelHead } from './language_model_head.js';
@@ -33,41 +33,47 @@ export class LlamaForCausalLM {
     gradients: Gradients,
     { gradientCheckpointing = false }: { gradientCheckpointing?: boolean } = {},
   ): NativeTensor {
-    const batch = this.toDevice(microBatch);
-    if (batch.labels === 0) {
+    return releaseOnThrow(() => {
+      const batch = this.toDevice(microBatch);
+      if (batch.labels === 0) {
+        disposeBatch(batch);
+        return NativeTensor.inArena(this.parameters.device, 'float32', [0]);
+      }
+      const keep = gradientCheckpointing ? 'inputs' : 'all';
+      const { hidden, saved } = this.trunk.forward(batch, keep, batch.labelRows);
+      const weights = hidden.like([batch.labels], 'float32');
+      fill(weights, weight);
+      const { loss, dhidden } = this.head.lossesAndGradient(hidden, batch.targets, weights, gradients);
+      release(weights, hidden);
+      this.trunk.backward(dhidden, saved, batch, gradients);
       disposeBatch(batch);
-      return NativeTensor.inArena(this.parameters.device, 'float32', [0]);
-    }
-    const keep = gradientCheckpointing ? 'inputs' : 'all';
-    const { hidden, saved } = this.trunk.forward(batch, keep, batch.labelRows);
-    const weights = hidden.like([batch.labels], 'float32');
-    fill(weights, weight);
-    const { loss, dhidden } = this.head.lossesAndGradient(hidden, batch.targets, weights, gradients);
-    release(weights, hidden);
-    this.trunk.backward(dhidden, saved, batch, gradients);
-    disposeBatch(batch);
-    return loss;
+      return loss;
+    });
   }
 
   /** The loss of each labelled token, in order, without gradients. */
   losses(microBatch: MicroBatch): Float32Array {
-    const batch = this.toDevice(microBatch);
-    const hidden = this.trunk.hiddenStates(batch, batch.labelRows);
-    const loss = this.head.losses(hidden, batch.targets);
-    const values = isMeta(loss.device) ? new Float32Array(batch.labels) : loss.floats();
-    release(hidden, loss);
-    disposeBatch(batch);
-    return values;
+    return releaseOnThrow(() => {
+      const batch = this.toDevice(microBatch);
+      const hidden = this.trunk.hiddenStates(batch, batch.labelRows);
+      const loss = this.head.losses(hidden, batch.targets);
+      const values = isMeta(loss.device) ? new Float32Array(batch.labels) : loss.floats();
+      release(hidden, loss);
+      disposeBatch(batch);
+      return values;
+    });
   }
 
   /** The logits of every position, float32 [tokens, vocab] (to be disposed by the caller). */
   logits(microBatch: MicroBatch): NativeTensor {
-    const batch = this.toDevice(microBatch);
-    const hidden = this.trunk.hiddenStates(batch);
-    const logits = this.head.logits(hidden);
-    hidden.dispose();
-    disposeBatch(batch);
-    return logits;
+    return releaseOnThrow(() => {
+      const batch = this.toDevice(microBatch);
+      const hidden = this.trunk.hiddenStates(batch);
+      const logits = this.head.logits(hidden);
+      hidden.dispose();
+      disposeBatch(batch);
+      return logits;
+    });
   }
 
   dispose(): void {

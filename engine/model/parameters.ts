@@ -1,8 +1,8 @@
 import type { DeviceName } from '../device/addon.js';
-import { NativeTensor } from '../device/native_tensor.js';
+import { keepOnThrow, NativeTensor } from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
-import { type Layout, layoutOf, type ParameterGroup } from './layout.js';
+import { type Layout, type LayoutEntry, layoutOf, type ParameterGroup } from './layout.js';
 import { causalLmSpecs } from './specs.js';
 
 /** `bf16`: bfloat16 weights, activations and GEMMs; master weights, gradients, moments and statistics stay float32. */
@@ -25,6 +25,7 @@ export class Parameters {
   /** What the optimizer updates, float32 [layout.trainableSize]: in fp32 the first part of `flat` itself. */
   readonly master: NativeTensor;
   private readonly weights: Weight[] = [];
+  private readonly byName: ReadonlyMap<string, LayoutEntry>;
 
   constructor(
     readonly config: LlamaConfig,
@@ -33,6 +34,7 @@ export class Parameters {
     specs: readonly ParameterGroup[] = causalLmSpecs(config),
   ) {
     this.layout = layoutOf(specs);
+    this.byName = new Map(this.layout.entries.map((entry) => [entry.name, entry]));
     const { size, trainableSize } = this.layout;
     if (precision === 'bf16') {
       this.flat = NativeTensor.onHeap(device, 'bfloat16', [size]);
@@ -64,7 +66,7 @@ export class Parameters {
   }
 
   has(name: string): boolean {
-    return this.entries.some((entry) => entry.name === name);
+    return this.byName.has(name);
   }
 
   /** One parameter, as exactly as it is kept: a view to be disposed by the caller: its master, if it has one. */
@@ -114,7 +116,7 @@ export class Parameters {
   }
 
   private entry(name: string) {
-    const entry = this.entries.find((e) => e.name === name);
+    const entry = this.byName.get(name);
     if (!entry) throw new Error(`the model has no parameter ${name}`);
     return entry;
   }
@@ -135,6 +137,8 @@ export class Gradients {
     const known = this.views.get(weight);
     if (known) return known;
     const view = this.flat.view(weight.value.shape, weight.offset);
+    // It stays when the pass that first wanted it fails.
+    keepOnThrow(view);
     this.views.set(weight, view);
     return view;
   }

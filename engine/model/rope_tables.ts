@@ -96,7 +96,9 @@ export class RopeTables {
     lengths: ArrayLike<number>,
     from: ArrayLike<number> = new Int32Array(lengths.length),
   ): Omit<RopeAngles, 'index'> & { index: Int32Array } {
-    const longest = Math.max(0, ...Array.from(lengths, (n, j) => from[j] + n));
+    // Not Math.max(...): there may be more documents than a call has arguments.
+    let longest = 0;
+    for (let j = 0; j < lengths.length; j++) longest = Math.max(longest, from[j] + lengths[j]);
     const tokens = Array.from(lengths).reduce((a, b) => a + b, 0);
     const index = new Int32Array(tokens);
     let at = 0;

@@ -101,7 +101,7 @@ export function planRun({
   const flops = countFlops(training, (lengths, labelTokens) => {
     addon.resetStats(meta);
     const tokens = lengths.reduce((sum, n) => sum + n, 0);
-    train({ examples: [], lengths, tokens, labelTokens, longest: Math.max(...lengths) });
+    train({ examples: [], lengths, tokens, labelTokens, longest: lengths.reduce((a, b) => Math.max(a, b)) });
     return addon.stats(meta).flops;
   });
 

@@ -114,15 +114,19 @@ export async function train<Batch extends TrainingBatch>({
         step + 1,
         batches.map(({ rows }, i) => ({ weight: weights[i], rows })),
       );
-      const accumulated = await accumulate(objective, gradients, batches, weights, lossSums, hooks);
-      if (accumulated) {
-        optimizer.step(step + 1, learningRate, gradients, {
-          maxGradNorm: options.maxGradNorm,
-          squares,
-          losses: lossSums,
-        });
+      let accumulated: boolean;
+      try {
+        accumulated = await accumulate(objective, gradients, batches, weights, lossSums, hooks);
+        if (accumulated) {
+          optimizer.step(step + 1, learningRate, gradients, {
+            maxGradNorm: options.maxGradNorm,
+            squares,
+            losses: lossSums,
+          });
+        }
+      } finally {
+        release(squares, lossSums);
       }
-      release(squares, lossSums);
       if (!accumulated) return ended('stopped_at_once', step);
 
       done = step + 1;
@@ -200,8 +204,11 @@ async function accumulate<Batch extends TrainingBatch>(
   const [, width] = sums.shape;
   for (const [i, batch] of batches.entries()) {
     const own = sums.view([width], i * width);
-    objective.forwardBackward(batch, weights[i], gradients, own);
-    own.dispose();
+    try {
+      objective.forwardBackward(batch, weights[i], gradients, own);
+    } finally {
+      own.dispose();
+    }
     await new Promise(setImmediate);
     if (hooks.stopRequested() === 'now') return false;
   }
