@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { inspect } from 'node:util';
 
 /**
  * An error the user can mend: its message names the file, the key or the tensor, says what was expected and
@@ -6,13 +7,76 @@ import { constants } from 'node:os';
  */
 export class UserError extends Error {
   override name = 'UserError';
-  /** What is wrong; where there are several, the message has a line of each. */
+  /** What is wrong, a line for each fault; the message has them all. */
   readonly faults: readonly string[];
 
   constructor(faults: string | readonly string[], options?: ErrorOptions) {
-    const all = typeof faults === 'string' ? [faults] : faults;
-    super(all.join('\n'), options);
-    this.faults = all;
+    const lines = fitting([faults].flat().map(plainLine));
+    super(lines.join('\n'), options);
+    this.faults = lines;
+  }
+}
+
+/** Most bytes of a message for people; those that say something have some hundred. */
+const MOST_BYTES = 2000;
+
+/** As many lines as a message may have, and how many more there are. */
+function fitting(lines: readonly string[]): readonly string[] {
+  let bytes = 0;
+  const count = lines.findIndex((line) => (bytes += Buffer.byteLength(line)) > MOST_BYTES);
+  return count < 1 ? lines : [...lines.slice(0, count), `and ${lines.length - count} more`];
+}
+
+/**
+ * Any text as one line that may be shown: control characters made visible, and the middle left out of what is too long
+ * (what it is about stands first, what to do last). Names in files can hold whatever their writer liked.
+ */
+export function plainLine(text: string): string {
+  // A text of megabytes is not escaped first.
+  const ends = text.length > 2 * MOST_BYTES ? text.slice(0, MOST_BYTES) + text.slice(-MOST_BYTES) : text;
+  const line = visible(ends.replaceAll(/\s*\n\s*/g, ' '));
+  const bytes = Buffer.from(line);
+  if (bytes.length <= MOST_BYTES && ends === text) return line;
+  // Cut within a character, a part of one becomes U+FFFD.
+  const head = bytes
+    .subarray(0, 0.65 * MOST_BYTES)
+    .toString()
+    .replace(/\ufffd+$/, '');
+  const tail = bytes
+    .subarray(-0.3 * MOST_BYTES)
+    .toString()
+    .replace(/^\ufffd+/, '');
+  return `${head} … ${tail}`;
+}
+
+/**
+ * Text without the power to command a terminal: control characters, and those that turn the direction of writing, as
+ * \u001b; line feeds and tabs stay. JSON stays the same JSON.
+ */
+export function visible(text: string): string {
+  return text.replaceAll(/[^\P{Cc}\n\t]|[\u2028-\u202e\u2066-\u2069]/gu, (character) => {
+    const code = character.charCodeAt(0).toString(16).padStart(4, '0');
+    return `\\u${code}`;
+  });
+}
+
+/** A value as JSON for a message; what has none, being nested too deeply or holding itself, as JavaScript shows it. */
+export function asJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return inspect(value, { depth: 1, maxArrayLength: 3, breakLength: Number.POSITIVE_INFINITY });
+  }
+}
+
+/** @throws UserError for what JSON cannot say again: nested too deeply, or a YAML alias within what it stands for */
+export function checkDepth(value: unknown, source: string): void {
+  try {
+    JSON.stringify(value);
+  } catch (error) {
+    throw new UserError(
+      `${source}: ${error instanceof RangeError ? 'is nested too deeply' : 'holds itself (an alias within its anchor)'}`,
+    );
   }
 }
 

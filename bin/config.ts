@@ -1,7 +1,17 @@
-import { readFileSync } from 'node:fs';
-import { type Document, isMap, isScalar, Lexer, LineCounter, parseDocument } from 'yaml';
+import { readFileSync, statSync } from 'node:fs';
+import {
+  type Document,
+  type DocumentOptions,
+  isMap,
+  isScalar,
+  Lexer,
+  LineCounter,
+  type ParseOptions,
+  parseDocument,
+  type SchemaOptions,
+} from 'yaml';
 import { llamaConfigKeys } from '../engine/model/config.js';
-import { reasonOf, UserError } from '../errors.js';
+import { checkDepth, reasonOf, UserError } from '../errors.js';
 import { checkSettings } from '../recipes/check_settings.js';
 import { pathFault } from '../recipes/path_fault.js';
 import { type Key, type RunConfig, type Settings, schema } from '../recipes/settings.js';
@@ -51,6 +61,9 @@ export function loadConfig(
   return config;
 }
 
+/** Reading YAML takes some hundred times its bytes. */
+const MOST_BYTES = 2 ** 20;
+
 interface Entry {
   value: unknown;
   /** Where the value was given: `run.yaml:7` or `--set key=value`. */
@@ -62,12 +75,16 @@ interface Entry {
 function readEntries(file: string): Map<string, Entry> {
   let text: string;
   try {
+    const { size } = statSync(file);
+    if (size > MOST_BYTES)
+      throw new UserError(`${file}: has ${size} bytes, the settings of a run at most ${MOST_BYTES}`);
     text = readFileSync(file, 'utf8');
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(`${file}: ${pathFault(file, 'file') ?? `cannot be read: ${reasonOf(error)}`}`);
   }
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
+  const document = parse(text, file, { lineCounter: lines, stringKeys: true });
   const at = (offset: number) => `${file}:${lines.linePos(offset).line}`;
 
   const [error] = document.errors;
@@ -121,7 +138,7 @@ function applyOverride(entries: Map<string, Entry>, override: string): void {
 function optionValue(text: string, where: string): unknown {
   // What would be a comment in a file is meant on a command line.
   if ([...new Lexer().lex(text)].some((lexeme) => lexeme.startsWith('#'))) return text.trim();
-  const document = parseDocument(text, { prettyErrors: false });
+  const document = parse(text, where);
   if (document.errors.length > 0)
     throw new UserError(`${where}: not valid YAML: ${document.errors[0].message}`);
   return plain(document, where);
@@ -141,10 +158,25 @@ function applyInner(entries: Map<string, Entry>, key: string, value: unknown, wh
   });
 }
 
+function parse(text: string, where: string, options: ParseOptions & DocumentOptions & SchemaOptions = {}) {
+  const tooDeep = new UserError(`${where}: is nested too deeply`);
+  try {
+    const document = parseDocument(text, { prettyErrors: false, ...options });
+    // The stack ended while a node was composed.
+    if (document.errors.some(({ code }) => code === 'RESOURCE_EXHAUSTION')) throw tooDeep;
+    return document;
+  } catch (error) {
+    throw error instanceof RangeError ? tooDeep : error;
+  }
+}
+
 function plain(document: Document, where: string): unknown {
   try {
-    return document.toJS();
+    const value = document.toJS();
+    checkDepth(value, where);
+    return value;
   } catch (error) {
+    if (error instanceof UserError) throw error;
     // An alias (*name) without its anchor shows only here.
     throw new UserError(`${where}: not valid YAML: ${(error as Error).message}`);
   }

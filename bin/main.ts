@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander';
-import { fileError, UserError } from '../errors.js';
+import { fileError, plainLine, UserError, visible } from '../errors.js';
 import { expandHome } from '../recipes/home.js';
 import { nearest } from '../recipes/nearest.js';
 import { version } from '../recipes/version.js';
@@ -55,13 +55,7 @@ async function program(argv: readonly string[]): Promise<Command> {
     .helpCommand(false)
     .exitOverride()
     .configureOutput({
-      outputError: (text, write) =>
-        write(
-          `${text
-            .trim()
-            .replace(/^error: /, 'tstrain: ')
-            .replaceAll(/\s*\n\s*/g, ' ')}\n`,
-        ),
+      outputError: (text, write) => write(`${plainLine(text.trim().replace(/^error: /, 'tstrain: '))}\n`),
     })
     .action(train);
   for (const [name, { summary, load }] of Object.entries(commands)) {
@@ -110,10 +104,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     const { path } = error as NodeJS.ErrnoException;
     const told = path === undefined ? error : fileError(error, path);
-    // A line of each fault, whatever a library wrote into its message.
-    const faults = told instanceof UserError ? told.faults : [(told as Error).message];
-    if (trace) console.error(`tstrain: ${(error as Error).stack}`);
-    else for (const fault of faults) console.error(`tstrain: ${fault.replaceAll(/\s*\n\s*/g, ' ')}`);
+    // A line of each fault, whatever a library or a file wrote into its message.
+    const faults = told instanceof UserError ? told.faults : [plainLine((told as Error).message)];
+    if (trace) console.error(`tstrain: ${visible((error as Error).stack ?? faults.join('\n'))}`);
+    else for (const fault of faults) console.error(`tstrain: ${fault}`);
     if (!trace && !(told instanceof UserError))
       console.error('tstrain: this is unexpected; the same command with --trace shows where it comes from');
     return 1;

@@ -4,7 +4,7 @@ import { loadModel } from '../engine/checkpoint/load_model.js';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads, isThreadCount, THREAD_COUNT } from '../engine/machine/threads.js';
 import type { LlamaForCausalLM } from '../engine/model/llama.js';
-import { UserError } from '../errors.js';
+import { plainLine, UserError } from '../errors.js';
 import { expandHome } from '../recipes/home.js';
 import { pathFault } from '../recipes/path_fault.js';
 
@@ -43,10 +43,10 @@ export async function openModel(
 ): Promise<LlamaForCausalLM> {
   addon.setThreads(threads ?? defaultThreads());
   const { model, unused, notes } = await loadModel(directory, { precision: bf16 ? 'bf16' : 'fp32' });
-  for (const note of notes) stderr.write(`${note}\n`);
+  for (const note of notes) stderr.write(`${plainLine(note)}\n`);
   if (unused.length > 0)
     stderr.write(
-      `warning: ${directory} holds ${unused.length} tensors that a LLaMA has no use for, such as ${unused[0]}\n`,
+      `${plainLine(`warning: ${directory} holds ${unused.length} tensors that a LLaMA has no use for, such as ${unused[0]}`)}\n`,
     );
   return model;
 }

@@ -1,4 +1,5 @@
 import type { EvalLine, TrainLine } from '../engine/train/metrics.js';
+import { plainLine } from '../errors.js';
 
 /** A run on a screen: plain lines in a pipe; on a terminal also a bar in the last line. */
 export interface Progress {
@@ -37,7 +38,7 @@ export function makeProgress(
   const say = (line: string) => {
     const shown = bar;
     if (shown) draw('');
-    screen.write(`${line}\n`);
+    screen.write(`${plainLine(line)}\n`);
     if (shown) draw(shown);
   };
   const left = (done: number) => duration(((now() - start) / (done - firstStep)) * (totalSteps - done));

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { asJson } from '../errors.js';
 
 /** 1234 as 1,234. */
 export function count(n: number): string {
@@ -17,8 +18,6 @@ export function plural(n: number, word: string, words = `${word}s`): string {
 
 /** A value as a message shows it; of what has no JSON, what JavaScript says of it. */
 export function shown(value: unknown): string {
-  const text = ['string', 'object', 'boolean'].includes(typeof value)
-    ? JSON.stringify(value)
-    : inspect(value);
+  const text = ['string', 'object', 'boolean'].includes(typeof value) ? asJson(value) : inspect(value);
   return text.length <= 60 ? text : `${text.slice(0, 57)}...`;
 }

@@ -14,6 +14,7 @@ import {
   numberOption,
   openModel,
 } from '../model_options.js';
+import { shownOn } from '../terminal.js';
 
 interface Options extends ModelOptions {
   instruction?: string;
@@ -113,7 +114,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     );
   };
   try {
-    const show = options.json ? () => {} : (text: string) => void stdout.write(text);
+    const show = options.json ? () => {} : (text: string) => void stdout.write(shownOn(stdout, text));
     checkPrompt(promptIds, config.vocabSize);
     for (const id of promptIds) {
       checkPiece(id);
@@ -133,7 +134,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     show(`${stream?.end() ?? ''}\n`);
     if (options.json) {
       const text = tokenizer ? textOf(tokenizer, [...promptIds, ...ids]) : null;
-      stdout.write(`${JSON.stringify({ ids, text })}\n`);
+      stdout.write(shownOn(stdout, `${JSON.stringify({ ids, text })}\n`));
     }
   } finally {
     model.dispose();

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { UserError } from '../../errors.js';
 import { expandHome } from '../../recipes/home.js';
 import { loadTokenizer, type Tokenizer } from '../../tokenizer/index.js';
+import { shownOn } from '../terminal.js';
 
 interface Options {
   tokenizer: string;
@@ -29,7 +30,7 @@ export function tokenizeCommand({ stdin, stdout }: { stdin: Readable; stdout: Wr
       for await (const line of lines(stdin)) {
         number++;
         const output = `${JSON.stringify(convert(tokenizer, parseLine(line, number), number, options))}\n`;
-        if (!stdout.write(output)) await once(stdout, 'drain');
+        if (!stdout.write(shownOn(stdout, output))) await once(stdout, 'drain');
       }
     });
 }

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { plainLine } from '../../errors.js';
 import { runTraining } from '../../recipes/finetune.js';
 import { loadConfig } from '../config.js';
 import { makeProgress, type Progress } from '../progress.js';
@@ -52,7 +53,7 @@ export async function trainCommand({
   };
   for (const signal of SIGNALS) process.on(signal, onSignal);
   screen.removeAllListeners('error').on('error', () => {});
-  const print = (line: string) => screen.write(`${line}\n`);
+  const print = (line: string) => screen.write(`${plainLine(line)}\n`);
   try {
     const { outcome, step, model } = await runTraining(config, {
       resume,
