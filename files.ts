@@ -65,11 +65,22 @@ export function readFully(fd: number, path: string, bytes: Uint8Array, position:
   }
 }
 
-/** The bytes of a whole regular file. @throws UserError as openRegular does */
-export function readRegular(path: string, missing?: string): Buffer {
+/**
+ * What is read whole is small: an index of the largest LLaMA has 0.2 MB. JSON.parse can take 30 times the bytes of a
+ * text, which is how far a file can make the process grow before anything in it is looked at.
+ */
+const MOST_BYTES = 8 * 2 ** 20;
+
+/**
+ * The bytes of a whole regular file.
+ * @throws UserError as openRegular does, and for a file of more than `most` bytes
+ */
+export function readRegular(path: string, missing?: string, most = MOST_BYTES): Buffer {
   const fd = openRegular(path, missing);
   try {
-    const bytes = Buffer.alloc(sizeOf(fd, path));
+    const size = sizeOf(fd, path);
+    if (size > most) throw new UserError(`${path}: has ${size} bytes, expected are at most ${most}`);
+    const bytes = Buffer.alloc(size);
     return bytes.subarray(0, readFully(fd, path, bytes, 0));
   } finally {
     closeSync(fd);

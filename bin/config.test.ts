@@ -87,6 +87,7 @@ describe('loadConfig', () => {
       seed: 42,
       bf16: false,
       gradient_checkpointing: false,
+      skip_memory_check: false,
       device: 'auto',
     });
   });
@@ -318,6 +319,19 @@ describe('a config is refused for', () => {
     ['constructor', 'no key has a name like it'],
   ])('%s, a key of another trainer: %s', (key, hint) => {
     expect(fault(`${key}: 1`)).toBe(`run.yaml:4: unknown key "${key}"; ${hint}`);
+  });
+
+  it('YAML that is nested too deeply, holds itself or is larger than settings are', () => {
+    for (const text of [`seed: ${'['.repeat(20_000)}`, `seed: ${'['.repeat(20_000)}${']'.repeat(20_000)}`])
+      expect(faultOfFile(text)).toBe('other.yaml: is nested too deeply');
+    expect(faultOfFile('model_config: &m\n  a: *m\n')).toBe(
+      'other.yaml: holds itself (an alias within its anchor)',
+    );
+    expect(faultOfFile(`# ${'x'.repeat(2 ** 20)}`)).toBe(
+      'other.yaml: has 1048578 bytes, the settings of a run at most 1048576',
+    );
+    expect(fault(`"a\\e[31m${'x'.repeat(10_000)}": 1`).length).toBeLessThan(2001);
+    expect(fault('"a\\e[31m": 1')).toContain('a\\u001b[31m');
   });
 
   it('a required key that is missing', () => {

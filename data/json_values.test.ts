@@ -99,8 +99,8 @@ describe('readJsonValues', () => {
     expect(await failure(Buffer.from('{"a": "\xff"}', 'latin1'))).toBe(
       'DIR/rows.json, line 1 (row 0): the text is not UTF-8.',
     );
-    expect(await failure(Buffer.from(`{"a": "${'z'.repeat(64 * 2 ** 20)}"}`))).toBe(
-      'DIR/rows.json, line 1: a row of more than 64 MiB starts here. Probably a quote or a bracket is missing.',
+    expect(await failure(Buffer.from(`{"a": "${'z'.repeat(8 * 2 ** 20)}"}`))).toBe(
+      'DIR/rows.json, line 1: a row of more than 8 MiB starts here. Probably a quote or a bracket is missing.',
     );
   });
 

@@ -17,7 +17,7 @@ import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
 import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
-import { readLlamaConfig, toHfConfig } from '../engine/model/config.js';
+import { parseLlamaConfig, readLlamaConfig, toHfConfig } from '../engine/model/config.js';
 import { sumSquares } from '../engine/ops/reduce.js';
 import { type RunState, readRunState, type TrainerState, writeRunState } from '../engine/train/checkpoint.js';
 import { evaluate, type TrainingEnd, type TrainingStep, train } from '../engine/train/loop.js';
@@ -36,7 +36,7 @@ import { allocate } from './allocate.js';
 import { checkSettings } from './check_settings.js';
 import { writeCompanions } from './companions.js';
 import { setInitialWeights } from './initial_weights.js';
-import { diskUse, memoryWarning } from './plan/needs.js';
+import { checkMemory, checkModelMemory, diskUse } from './plan/needs.js';
 import { type PreparedRun, prepareRun } from './prepare.js';
 import { checkResume, findResumePoint } from './resume.js';
 import { type RunConfig, renderConfig, type Settings } from './settings.js';
@@ -110,9 +110,12 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const from = resume ? await findResumePoint(outputDir, say) : undefined;
     // Sums are cut up by thread: a continuation uses as many as the run did unless told otherwise.
     addon.setThreads(config.threads ?? from?.state.machine.threads ?? defaultThreads());
-    // Before the data are read: files that are not the model that their config.json describes.
-    const directory = from === undefined ? config.model_name_or_path : undefined;
-    if (directory !== undefined) checkHfWeights(directory, readLlamaConfig(directory));
+    // Before the data are read: a model that its files only claim to be, or that is too large.
+    const { model_name_or_path: directory, model_config } = config;
+    const model =
+      directory === undefined ? parseLlamaConfig(model_config, 'model_config') : readLlamaConfig(directory);
+    if (directory !== undefined && from === undefined) checkHfWeights(directory, model);
+    checkModelMemory(model, config);
     const prepared = await prepareRun(config, say);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
@@ -155,7 +158,7 @@ async function trainPrepared(
   checkFreeDisk(outputDir, disk.most);
   if (freeDisk(outputDir) < disk.mostStopped)
     say(`warning: ${outputDir}: the disk has no room for the checkpoint that Ctrl-C writes`);
-  const warning = memoryWarning(prepared);
+  const warning = checkMemory(prepared);
   if (warning) say(warning);
 
   const { model, gradients, optimizer, dispose } = allocate(prepared);
@@ -233,7 +236,11 @@ async function trainPrepared(
     else {
       const { unused, notes } = await setInitialWeights(prepared, parameters);
       for (const note of notes) say(note);
-      if (unused.length > 0) say(`${config.model_name_or_path}: not used: ${unused.join(', ')}`);
+      if (unused.length > 0)
+        say(
+          `${config.model_name_or_path}: ${plural(unused.length, 'tensor')} not used: ${unused.slice(0, 10).join(', ')}` +
+            `${unused.length > 10 ? ', …' : ''}`,
+        );
     }
     if (stopRequested()) return notStarted;
     await dropMetricsAfter(metricsFile, stepsDone);

@@ -115,6 +115,8 @@ export const schema = z.strictObject({
   ).default(42),
   /** bf16 weights, activations and matrix products over fp32 master weights and moments. Default false: fp32. */
   bf16: flag.default(false),
+  /** Start a run that takes more memory than there is, which may end in its being killed. Default false. */
+  skip_memory_check: flag.default(false),
   /** Recompute each block's activations in the backward pass instead of keeping them. Default false. */
   gradient_checkpointing: flag.default(false),
   /** Where to compute: a device of this build, which `tstrain doctor` names. Default `auto`: the best there is. */

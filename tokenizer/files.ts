@@ -11,6 +11,9 @@ const NAMES = [
   'tokenizer.model',
   'chat_template.jinja',
 ];
+/** A vocabulary of 256,000 pieces with its merges takes some 30 MB. */
+const MOST_BYTES = 40 * 2 ** 20;
+
 /** The files of a tokenizer directory by their names in it, read once. */
 export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
 
@@ -20,7 +23,7 @@ export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
  */
 export function readTokenizerFiles(directory: string): TokenizerFiles {
   const there = NAMES.filter((name) => exists(join(directory, name)));
-  return new Map(there.map((name) => [name, readRegular(join(directory, name))]));
+  return new Map(there.map((name) => [name, readRegular(join(directory, name), undefined, MOST_BYTES)]));
 }
 
 /** SHA-256 over the names and bytes of the files that decide ids. */

@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { defaultDevice } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
-import { diskUse, memoryWarning, tooLarge } from '../../recipes/plan/needs.js';
+import { checkMemory, checkModelMemory, diskUse, type Room, tooLarge } from '../../recipes/plan/needs.js';
 import type { PlanReport } from '../../recipes/plan/report.js';
 import { prepareRun } from '../../recipes/prepare.js';
 import { loadConfig } from '../config.js';
@@ -215,11 +215,46 @@ describe('a run that is too large', () => {
   const prepared = prepareRun(loadConfig(config), () => {});
   const memory = (available: number) => ({ total: 2 ** 31, available, limited: false });
 
-  it('is warned of', async () => {
-    expect(memoryWarning(await prepared, memory(1024))).toMatch(
-      /^warning: this run takes 0\.0 GiB of memory, and 0\.0 GiB of 2\.0 GiB are available: it will swap or be killed/,
+  const room = (available: number, others: Partial<Room> = {}): Room => ({
+    memory: memory(available),
+    swap: 0,
+    arena: Number.POSITIVE_INFINITY,
+    addresses: Number.POSITIVE_INFINITY,
+    ...others,
+  });
+  const fault =
+    /^this run takes 0\.0 GiB of memory, and 0\.0 GiB of 2\.0 GiB are available: it will swap or be killed/;
+
+  it('is refused, unless it insists or there is swap: then it is warned of', async () => {
+    const run = await prepared;
+    expect(checkMemory(run, room(2 ** 31))).toBeUndefined();
+    expect(() => checkMemory(run, room(1024))).toThrow(UserError);
+    expect(() => checkMemory(run, room(1024))).toThrow(fault);
+    expect(() => checkMemory(run, room(1024))).toThrow(
+      /; --set skip_memory_check=true starts it all the same$/,
     );
-    expect(memoryWarning(await prepared, memory(2 ** 31))).toBeUndefined();
+    const warning = checkMemory(run, room(1024, { swap: 2 ** 31 }))!;
+    expect(warning.replace('warning: ', '')).toMatch(fault);
+    const insisting = { ...run, config: { ...run.config, skip_memory_check: true } };
+    expect(checkMemory(insisting, room(1024))).toBe(warning);
+  });
+
+  it('is refused where `ulimit -v` leaves too few addresses, for its arena or beside it', async () => {
+    const run = await prepared;
+    for (const few of [{ arena: 1024, addresses: 2 ** 40 }, { addresses: 1024 }])
+      expect(() => checkMemory(run, room(2 ** 31, few))).toThrow(
+        /^this run takes .* and `ulimit -v` leaves .* of addresses; raise it; --set skip_memory_check=true/,
+      );
+  });
+
+  it('is refused for its model alone, before there are data', async () => {
+    const { config, model } = await prepared;
+    const parameters = 1280 + 2 * (4096 + 4608 + 64) + 32;
+    expect(() => checkModelMemory(model, config, room(16 * parameters - 1))).toThrow(fault);
+    checkModelMemory(model, config, room(16 * parameters));
+    expect(() => checkModelMemory(model, { ...config, bf16: true }, room(18 * parameters - 1))).toThrow(
+      fault,
+    );
   });
 
   it('is told what takes less of what takes the most', async () => {

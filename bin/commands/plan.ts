@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream';
 import { Command } from 'commander';
 import { availableMemory } from '../../engine/machine/memory.js';
+import { plainLine } from '../../errors.js';
 import { expandHome } from '../../recipes/home.js';
 import { tooLarge } from '../../recipes/plan/needs.js';
 import { plan } from '../../recipes/plan/plan.js';
@@ -31,9 +32,11 @@ export function planCommand({ stdout, stderr }: { stdout: Writable; stderr: Writ
 async function run(options: Options, stdout: Writable, stderr: Writable): Promise<void> {
   const config = loadConfig(options.config, options.set);
   const screen = options.json ? stderr : stdout;
-  const { report, measure } = await plan(config, { onMessage: (line) => void screen.write(`${line}\n`) });
+  const { report, measure } = await plan(config, {
+    onMessage: (line) => void screen.write(`${plainLine(line)}\n`),
+  });
   if (!options.json) stdout.write(`${describe(report).join('\n')}\n`);
-  if (!report.machine.fits) stderr.write(`${tooLarge(report.memory, availableMemory(), config)}\n`);
+  if (!report.machine.fits) stderr.write(`warning: ${tooLarge(report.memory, availableMemory(), config)}\n`);
 
   if (options.measure) {
     screen.write('measuring on the largest micro-batches and the first ones …\n');

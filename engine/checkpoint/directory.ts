@@ -4,6 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { fileError, UserError } from '../../errors.js';
 import { exists, readError, readRegular } from '../../files.js';
+import { bytesText } from '../machine/memory.js';
 import { digestOf, type FileDigest, sync, writeJson } from './synced_file.js';
 
 /**
@@ -226,11 +227,9 @@ export function freeDisk(directory: string): number {
 /** @throws UserError when the disk of `directory` (or of its nearest parent that exists) has less than `bytes` free. */
 export function checkFreeDisk(directory: string, bytes: number): void {
   const free = freeDisk(directory);
-  const text = (n: number) =>
-    n < 2 ** 30 ? `${(n / 2 ** 20).toFixed(1)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`;
   if (free < bytes)
     throw new UserError(
-      `${directory}: the disk has ${text(free)} free, the checkpoints of this run need ${text(bytes)}; ` +
+      `${directory}: the disk has ${bytesText(free)} free, the checkpoints of this run need ${bytesText(bytes)}; ` +
         'make room, choose another output_dir or lower save_total_limit',
     );
 }

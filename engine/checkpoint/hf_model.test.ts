@@ -291,6 +291,22 @@ describe('saveHfWeights', () => {
   });
 });
 
+it('headers with more tensors than any LLaMA has are refused before they are kept', async () => {
+  const config = readLlamaConfig(join(FIXTURES, 'sharded'));
+  const weight_map: Record<string, string> = {};
+  const header = Buffer.from(`{"__metadata__":{"filler":"${'x'.repeat(6 * 2 ** 20)}"}}`);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  for (const i of [1, 2, 3]) {
+    writeFileSync(join(scratch, `${i}.safetensors`), Buffer.concat([length, header]));
+    weight_map[`filler.${i}`] = `${i}.safetensors`;
+  }
+  writeFileSync(join(scratch, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
+  expect(() => checkHfWeights(scratch, config)).toThrow(
+    `${scratch}: the headers of its safetensors files have more than 16777216 bytes together`,
+  );
+});
+
 describe('an index', () => {
   it.each([
     ['/etc/passwd', 'outside the directory'],

@@ -1,5 +1,5 @@
 import { isAbsolute, join, relative } from 'node:path';
-import { UserError } from '../../errors.js';
+import { asJson, UserError } from '../../errors.js';
 import { exists, readRegular } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
@@ -23,6 +23,9 @@ const IGNORED = /(^|\.)rotary_emb\.inv_freq$/;
 
 /** What the names of a trunk's parameters begin with, but for those saved as transformers' LlamaModel. */
 const TRUNK = 'model.';
+
+/** Of all files together: those of the largest LLaMA have 0.2 MB, and what they list is kept in memory. */
+const MOST_HEADER_BYTES = 16 * 2 ** 20;
 
 /** What Hugging Face's save_pretrained splits at (transformers 4). */
 const MAX_SHARD_BYTES = 5e9;
@@ -163,9 +166,18 @@ function openModel(
   needed: ReadonlySet<string>,
   notes: string[],
 ): Map<string, Stored> {
+  let headerBytes = 0;
   const open = (name: string) => {
-    const file = files.get(name) ?? SafetensorsFile.open(join(directory, name));
+    const opened = files.get(name);
+    if (opened) return opened;
+    const file = SafetensorsFile.open(join(directory, name));
     files.set(name, file);
+    headerBytes += file.headerBytes;
+    if (headerBytes > MOST_HEADER_BYTES)
+      throw new UserError(
+        `${directory}: the headers of its safetensors files have more than ${MOST_HEADER_BYTES} bytes together; ` +
+          'no LLaMA has so many tensors',
+      );
     return file;
   };
   const home = new Map<string, Stored>();
@@ -233,9 +245,7 @@ function readWeightMap(directory: string): [name: string, shard: string][] {
     throw new UserError(`${path}: weight_map must be an object from tensor names to file names`);
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== 'string')
-      throw new UserError(
-        `${path}: weight_map puts ${name} in ${JSON.stringify(shard)}; it must be a file name`,
-      );
+      throw new UserError(`${path}: weight_map puts ${name} in ${asJson(shard)}; it must be a file name`);
     const within = relative(directory, join(directory, shard));
     if (isAbsolute(shard) || within === '' || within.startsWith('..'))
       throw new UserError(`${path}: weight_map puts ${name} in ${shard}, which is outside the directory`);

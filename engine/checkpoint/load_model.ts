@@ -1,5 +1,8 @@
+import { UserError } from '../../errors.js';
 import { type DeviceName, defaultDevice } from '../device/addon.js';
+import { availableMemory, bytesText, freeSwap } from '../machine/memory.js';
 import { readLlamaConfig } from '../model/config.js';
+import { type Layout, layoutOf } from '../model/layout.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Parameters, type Precision } from '../model/parameters.js';
 import { causalLmSpecs, none, type Trainable } from '../model/specs.js';
@@ -22,7 +25,9 @@ export async function loadModel(
 ): Promise<{ model: LlamaForCausalLM } & LoadReport> {
   const config = readLlamaConfig(directory);
   checkHfWeights(directory, config);
-  const parameters = new Parameters(config, device, precision, causalLmSpecs(config, trainable));
+  const specs = causalLmSpecs(config, trainable);
+  checkMemory(directory, layoutOf(specs), precision);
+  const parameters = new Parameters(config, device, precision, specs);
   try {
     const { unused, notes } = await loadHfWeights(directory, config, parameters);
     parameters.mastersChanged();
@@ -31,4 +36,16 @@ export async function loadModel(
     parameters.dispose();
     throw error;
   }
+}
+
+/** Of files as long as they say, sparse ones among them: what is taken is written at once. */
+function checkMemory(directory: string, { size, trainableSize }: Layout, precision: Precision): void {
+  const bytes = precision === 'fp32' ? 4 * size : 2 * size + 4 * trainableSize;
+  const { available, limited } = availableMemory();
+  const most = available + (limited ? 0 : freeSwap());
+  if (bytes > most)
+    throw new UserError(
+      `${directory}: the weights of this model take ${bytesText(bytes)} of memory, and ${bytesText(most)} are ` +
+        `available${precision === 'fp32' ? '; in bf16 they take half' : ''}`,
+    );
 }

@@ -1,6 +1,6 @@
 import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
-import { UserError } from '../../errors.js';
+import { asJson, UserError } from '../../errors.js';
 import { openRegular, readError, readFully, sizeOf } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { widenBfloat16, widenFloat16 } from './widen.js';
@@ -44,8 +44,11 @@ export interface TensorEntry {
   readonly bytes: number;
 }
 
-/** The limit of the format's own library. */
-const MAX_HEADER_BYTES = 100_000_000;
+/**
+ * The largest LLaMA's has 0.2 MB. The format's own library takes 100 MB, of which JSON.parse can make 3 GB before any of
+ * it is looked at.
+ */
+const MAX_HEADER_BYTES = 8 * 2 ** 20;
 
 /** Values go through memory in pieces of this size, so that no tensor is ever whole in JavaScript. */
 export const STAGING_BYTES = 16 * 2 ** 20;
@@ -55,12 +58,15 @@ const readAt = promisify(read);
 /** A safetensors file whose header was checked. Tensors are read piece by piece; close() when done. */
 export class SafetensorsFile {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
+  readonly headerBytes: number;
 
   private constructor(
     readonly path: string,
     private readonly fd: number,
   ) {
-    this.tensors = readHeader(path, fd);
+    const { entries, bytes } = readHeader(path, fd);
+    this.tensors = new Map(entries.map((entry) => [entry.name, entry]));
+    this.headerBytes = bytes;
   }
 
   /** @throws UserError naming the file, and the tensor where one is at fault, when the file is not sound. */
@@ -153,7 +159,8 @@ const TO_FLOATS: Partial<Record<SafetensorsDType, ToFloats>> = {
   },
 };
 
-function readHeader(path: string, fd: number): ReadonlyMap<string, TensorEntry> {
+/** What a header lists, and its length. */
+function readHeader(path: string, fd: number): { entries: TensorEntry[]; bytes: number } {
   const refuse = (what: string): never => {
     throw new UserError(`${path}: not a whole safetensors file: ${what}`);
   };
@@ -190,7 +197,7 @@ function readHeader(path: string, fd: number): ReadonlyMap<string, TensorEntry> 
     }
   }
   checkCoverage(entries, dataStart, size, refuse);
-  return new Map(entries.map((entry) => [entry.name, entry]));
+  return { entries, bytes: bytes.length };
 }
 
 function checkEntry(
@@ -203,10 +210,10 @@ function checkEntry(
   if (!isObject(value)) return refuse(`the entry of ${name} is not an object`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype))
-    return refuse(`${name} has the unknown dtype ${JSON.stringify(dtype)}`);
-  if (!isCounts(shape)) return refuse(`${name} has the shape ${JSON.stringify(shape)}`);
+    return refuse(`${name} has the unknown dtype ${asJson(dtype)}`);
+  if (!isCounts(shape)) return refuse(`${name} has the shape ${asJson(shape)}`);
   if (!isCounts(offsets) || offsets.length !== 2)
-    return refuse(`${name} has the data_offsets ${JSON.stringify(offsets)}`);
+    return refuse(`${name} has the data_offsets ${asJson(offsets)}`);
   const [begin, end] = offsets;
   if (begin > end) return refuse(`the data of ${name} end (${end}) before they begin (${begin})`);
   if (end > fileSize - dataStart)
@@ -217,9 +224,7 @@ function checkEntry(
   // A product beyond 2^53 is inexact, but then far from the size of any file.
   const bytes = shape.reduce((product, n) => product * n, DTYPE_BYTES[dtype as SafetensorsDType]);
   if (bytes !== end - begin)
-    return refuse(
-      `${name} is ${dtype} ${JSON.stringify(shape)}, which takes ${bytes} bytes, but has ${end - begin}`,
-    );
+    return refuse(`${name} is ${dtype} ${asJson(shape)}, which takes ${bytes} bytes, but has ${end - begin}`);
   return { name, dtype: dtype as SafetensorsDType, shape, position: dataStart + begin, bytes };
 }
 

@@ -40,6 +40,8 @@ export function isMeta(device: DeviceName): boolean {
 
 /** What a device holds and has done since {@link Addon.resetStats}; bytes, and FLOPs as the contracts count them. */
 export interface DeviceStats {
+  /** What the arena can grow to: addresses, not memory. */
+  arenaReserved: number;
   arenaInUse: number;
   arenaHighWater: number;
   /** How much of the high-water mark was workspace of the op that reached it. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { availableMemory, residentMemory } from './memory.js';
+import { addressesLeft, availableMemory, freeSwap, residentMemory } from './memory.js';
 
 const GiB = 2 ** 30;
 const meminfo = `MemTotal: ${16 * 2 ** 20} kB\nMemFree: 1 kB\nMemAvailable:   ${12 * 2 ** 20} kB\n`;
@@ -45,6 +45,18 @@ describe('availableMemory', () => {
     expect(available).toBeGreaterThan(0);
     expect(available).toBeLessThan(total);
   });
+});
+
+it('swap and addresses are as Linux tells them', () => {
+  expect(freeSwap(() => 'SwapTotal: 9 kB\nSwapFree:   7 kB\n')).toBe(7 * 1024);
+  expect(freeSwap(() => undefined)).toBe(0);
+  const read = (limit: string) => (path: string) =>
+    path === '/proc/self/limits'
+      ? `Limit Soft Limit Hard Limit Units\nMax address space         ${limit} ${limit} bytes\n`
+      : 'VmPeak:\t 900 kB\nVmSize:\t 300 kB\n';
+  expect(addressesLeft(read('unlimited'))).toBe(Number.POSITIVE_INFINITY);
+  expect(addressesLeft(read('1024000'))).toBe(700 * 1024);
+  expect(addressesLeft(read('1024'))).toBe(0);
 });
 
 describe('residentMemory', () => {

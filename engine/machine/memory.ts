@@ -31,6 +31,24 @@ export function availableMemory(read: ReadFile = kernelFile): Memory {
   return memory;
 }
 
+/** Bytes of swap space that are free on the machine, whatever control groups allow of it. */
+export function freeSwap(read: ReadFile = kernelFile): number {
+  return field(read('/proc/meminfo') ?? '', 'SwapFree:') * 1024;
+}
+
+/** Bytes of addresses that `ulimit -v` leaves this process; Infinity without a limit. */
+export function addressesLeft(read: ReadFile = kernelFile): number {
+  const limit = field(read('/proc/self/limits') ?? '', 'Max address space');
+  // "unlimited" is not a number, and a limit of 0 would not let anything run.
+  if (limit === 0) return Number.POSITIVE_INFINITY;
+  return Math.max(0, limit - field(read('/proc/self/status') ?? '', 'VmSize:') * 1024);
+}
+
+/** Bytes in words, with one decimal. */
+export function bytesText(n: number): string {
+  return n < 2 ** 30 ? `${(n / 2 ** 20).toFixed(1)} MiB` : `${(n / 2 ** 30).toFixed(1)} GiB`;
+}
+
 /** Bytes of this process in memory: now (VmRSS), or the most since it began or the mark was reset (VmHWM). */
 export function residentMemory(mark: 'VmRSS' | 'VmHWM', read: ReadFile = kernelFile): number {
   const bytes = field(read('/proc/self/status') ?? '', `${mark}:`) * 1024;

@@ -68,6 +68,12 @@ describe('parseLlamaConfig', () => {
     expect(saved).toEqual({ ...config, raw: saved.raw, notes: [] });
   });
 
+  it('refuses what is nested too deeply to be saved again', () => {
+    const deep = JSON.parse(`{"note": ${'['.repeat(100_000)}${']'.repeat(100_000)}}`);
+    expect(() => parse(deep)).toThrow('config.json: is nested too deeply');
+    expect(() => parse({ hidden_act: deep.note })).toThrow('config.json: is nested too deeply');
+  });
+
   it('has nothing to say of what is usual', () => {
     expect(parse({ architectures: ['LlamaForCausalLM'], pretraining_tp: 1, pad_token_id: 0 }).notes).toEqual(
       [],
@@ -184,6 +190,8 @@ describe('parseLlamaConfig', () => {
     [{ rms_norm_eps: -1 }, 'rms_norm_eps is -1; it must be greater than 0'],
     [{ tie_word_embeddings: 'yes' }, 'tie_word_embeddings is "yes"; it must be true or false'],
     [{ eos_token_id: [2, -1] }, 'eos_token_id is [2,-1]; it must be a token id'],
+    [{ head_dim: 8194 }, 'head_dim is 8194; it must be at most 8192'],
+    [{ vocab_size: 2 ** 31 - 1 }, 'describes a model of 1.8e+13 parameters; at most 1e+12 are taken'],
     [{ hidden_size: 4097 }, 'hidden_size is 4097; it must be a multiple of num_attention_heads (32)'],
     [{ num_key_value_heads: 5 }, 'num_key_value_heads is 5; it must divide num_attention_heads (32)'],
     [{ hidden_size: 96 }, 'head_dim is 3; it must be even'],

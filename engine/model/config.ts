@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { UserError } from '../../errors.js';
+import { checkDepth, UserError } from '../../errors.js';
 import { readRegular } from '../../files.js';
 
 /** How positions turn queries and keys: RoPE (arXiv 2104.09864) and its scalings, as Hugging Face names them. */
@@ -65,6 +65,10 @@ const count = z
   .max(2 ** 31 - 1, 'must be below 2^31');
 /** Each layer is some objects before any of it is compared with files; the largest LLaMA has 126. */
 const layers = count.max(4096, 'must be at most 4096');
+/** Far above any model there is, and small enough for every count of bytes and operations to be exact. */
+const MOST_PARAMETERS = 1e12;
+/** A row of the RoPE tables has as many numbers. */
+const MOST_HEAD_DIM = 8192;
 const positive = z.number('must be a number').positive('must be greater than 0');
 const factor = z.number('must be a number').min(1, 'must be at least 1');
 const flag = z.boolean('must be true or false');
@@ -166,6 +170,7 @@ const SUPPORTED: Record<string, { values: readonly unknown[]; why: string }> = {
 export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new UserError(`${source}: must be an object with the keys of a LLaMA config.json`);
+  checkDepth(json, source);
   const raw = json as Record<string, unknown>;
   const notes: string[] = [];
   refuseUnsupported(raw, source, notes);
@@ -191,6 +196,15 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
       'head_dim',
       headDim,
       'it must be even, because RoPE turns pairs (hidden_size / num_attention_heads)',
+    );
+  if (headDim > MOST_HEAD_DIM) refuse('head_dim', headDim, `it must be at most ${MOST_HEAD_DIM}`);
+  const parameters =
+    hf.hidden_size *
+    (2 * hf.vocab_size + hf.num_hidden_layers * (2 * headDim * (heads + kvHeads) + 3 * hf.intermediate_size));
+  if (parameters > MOST_PARAMETERS)
+    throw new UserError(
+      `${source}: describes a model of ${parameters.toExponential(1)} parameters; ` +
+        `at most ${MOST_PARAMETERS.toExponential()} are taken`,
     );
   const padTokenId = hf.pad_token_id ?? -1;
 

@@ -23,6 +23,7 @@ class Arena {
   i64 allocate(i64 bytes, bool workspace = false);
   void release(i64 offset, i64 bytes);
 
+  i64 reserved() const { return reserved_; }
   i64 in_use() const { return in_use_; }
   i64 high_water() const { return high_water_; }
   // How much of it was workspace when it was reached.

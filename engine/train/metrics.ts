@@ -89,7 +89,7 @@ export async function syncMetrics(file: string): Promise<void> {
 /** Drops the lines of steps after `step`, and a last line that a kill cut short: a resumed run writes them anew. */
 export async function dropMetricsAfter(file: string, step: number): Promise<void> {
   if (!exists(file)) return;
-  const kept = readRegular(file)
+  const kept = readRegular(file, undefined, Number.POSITIVE_INFINITY)
     .toString()
     .split('\n')
     .filter((text) => {

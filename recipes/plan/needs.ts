@@ -1,10 +1,13 @@
 import { measureRun, type RunSchedule } from '../../data/index.js';
-import { availableMemory, type Memory } from '../../engine/machine/memory.js';
+import { addon, type DeviceName } from '../../engine/device/addon.js';
+import { addressesLeft, availableMemory, freeSwap, type Memory } from '../../engine/machine/memory.js';
+import type { LlamaConfig } from '../../engine/model/config.js';
 import { layoutOf } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { type MemoryPlan, planRun, type RunPlan } from '../../engine/plan/plan.js';
-import type { PreparedRun } from '../prepare.js';
+import { UserError } from '../../errors.js';
+import { deviceOf, type PreparedRun } from '../prepare.js';
 import type { RunConfig } from '../settings.js';
 import { gib } from '../words.js';
 
@@ -33,15 +36,66 @@ export function stepsLookedAt({ schedule, dataset }: Pick<PreparedRun, 'schedule
   return schedule.stepsIn(Math.min(epochs, EPOCHS_LOOKED_AT));
 }
 
+/** What of memory a run may take. */
+export interface Room {
+  memory: Memory;
+  /** Free swap space: slow, but not the end. */
+  swap: number;
+  /** What `ulimit -v` leaves of addresses: for the arena, and beside it. */
+  arena: number;
+  addresses: number;
+}
+
+function roomOn(device: DeviceName): Room {
+  const memory = availableMemory();
+  return {
+    memory,
+    swap: memory.limited ? 0 : freeSwap(),
+    arena: addon.stats(device).arenaReserved,
+    addresses: addressesLeft(),
+  };
+}
+
 /**
- * A line for a run that takes more than the memory left: not a refusal, for there may be swap. It looks at the
- * first epoch's micro-batch with the most tokens only, which takes no time and is off by some percent.
+ * Refuses a run that cannot fit in memory, unless its settings insist. It looks at the first epoch's micro-batch with
+ * the most tokens only, which takes no time and is off by some percent.
+ *
+ * @returns a warning for a run that fits with swap alone, or insists
+ * @throws UserError saying what it takes, what there is, and what takes less
  */
-export function memoryWarning(prepared: PreparedRun, memory: Memory = availableMemory()): string | undefined {
-  const { schedule, dataset } = prepared;
+export function checkMemory(prepared: PreparedRun, room: Room = roomOn(prepared.device)): string | undefined {
+  const { schedule, dataset, config } = prepared;
   const { largest } = measureRun([schedule.epoch(0)], dataset);
-  const needed = plan(prepared, [batchSize(largest, dataset)], []).memory;
-  return needed.total > memory.available ? tooLarge(needed, memory, prepared.config) : undefined;
+  return compare(plan(prepared, [batchSize(largest, dataset)], []).memory, config, room);
+}
+
+/** The same from the model's size alone, before there are data: without activations. */
+export function checkModelMemory(
+  model: LlamaConfig,
+  config: RunConfig,
+  room: Room = roomOn(deviceOf(config)),
+): void {
+  // Weights or masters, gradients and two moments of float32; in bf16 also the weights of arithmetic.
+  const total = (config.bf16 ? 18 : 16) * layoutOf(causalLmSpecs(model)).parameters;
+  compare({ total, arena: 0 }, config, room);
+}
+
+function compare(
+  needed: Pick<MemoryPlan, 'total' | 'arena'>,
+  config: RunConfig,
+  { memory, swap, arena, addresses }: Room,
+): string | undefined {
+  const beside = needed.total - needed.arena;
+  // Without a limit the arena reserves more than there is memory.
+  const unreachable = addresses < Number.POSITIVE_INFINITY && (needed.arena > arena || beside > addresses);
+  if (needed.total <= memory.available && !unreachable) return undefined;
+  const fault = unreachable
+    ? `this run takes ${gib(beside)} of memory and an arena of ${gib(needed.arena)}, and \`ulimit -v\` leaves ` +
+      `${gib(addresses)} and ${gib(arena)} of addresses; raise it`
+    : tooLarge(needed, memory, config);
+  if (config.skip_memory_check || (!unreachable && needed.total <= memory.available + swap))
+    return `warning: ${fault}`;
+  throw new UserError(`${fault}; --set skip_memory_check=true starts it all the same`);
 }
 
 /** What to say of a run that takes more memory than there is, and of what takes less. */
@@ -65,7 +119,7 @@ export function tooLarge(
   // What does not fit even without activations is not helped by fewer of them.
   const advice = fixed > memory.available ? ofModel : arena > fixed ? ofSteps : `${ofModel}; ${ofSteps}`;
   return (
-    `warning: this run takes ${gib(total)} of memory, and ${gib(memory.available)} of ${gib(memory.total)} are ` +
+    `this run takes ${gib(total)} of memory, and ${gib(memory.available)} of ${gib(memory.total)} are ` +
     `available: it will swap or be killed. ${advice}`
   );
 }

@@ -1,6 +1,10 @@
 // The CPU's memory: the host's own, so that nothing is queued and copies are copies.
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -21,6 +25,8 @@ namespace {
 
 // Addresses cost nothing until they are touched; 4 TiB is more than any machine this runs on has memory.
 constexpr i64 kReservation = i64(1) << 42;
+// Enough for the steps of a small model; with less there is no use in starting.
+constexpr i64 kLeastReservation = i64(1) << 24;
 // Below this malloc is quicker; from here on a mapping of its own returns its pages when it is released. A mapping
 // has no guard around it, so under AddressSanitizer all comes from malloc.
 #if defined(__SANITIZE_ADDRESS__)
@@ -29,6 +35,20 @@ constexpr i64 kMapFrom = i64(1) << 62;
 constexpr i64 kMapFrom = i64(1) << 20;
 #endif
 
+// How many addresses the arena may take. What `ulimit -v` leaves is for weights, libraries and JavaScript too.
+i64 addresses_to_reserve() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kReservation;
+  long pages = 0;
+  if (std::FILE* statm = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(statm, "%ld", &pages) != 1) pages = 0;
+    std::fclose(statm);
+  }
+  i64 page = sysconf(_SC_PAGESIZE);
+  i64 left = i64(std::min<rlim_t>(limit.rlim_cur, kReservation)) / page - pages;
+  return std::max<i64>(left / 2, 0) * page;
+}
+
 class CpuMemory : public Memory {
  public:
   ~CpuMemory() override {
@@ -36,14 +56,14 @@ class CpuMemory : public Memory {
   }
 
   Range reserve() override {
-    for (i64 bytes = kReservation; bytes >= (i64(1) << 34); bytes /= 4) {
+    for (i64 bytes = addresses_to_reserve(); bytes >= kLeastReservation; bytes /= 2) {
       void* p =
           mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (p == MAP_FAILED) continue;
       madvise(p, size_t(bytes), MADV_HUGEPAGE);
       return range_ = {static_cast<char*>(p), bytes};
     }
-    throw OpError("cannot reserve address space for the arena (is `ulimit -v` set?)");
+    throw OpError("cannot reserve addresses for the arena: raise `ulimit -v`");
   }
 
   // What lies between the stretches of the arena is nobody's.

@@ -337,6 +337,7 @@ napi_value js_stats(napi_env env, napi_callback_info info) {
     napi_value o;
     napi_create_object(env, &o);
     auto set = [&](const char* key, f64 x) { napi_set_named_property(env, o, key, number(env, x)); };
+    set("arenaReserved", f64(d.arena().reserved()));
     set("arenaInUse", f64(d.arena().in_use()));
     set("arenaHighWater", f64(d.arena().high_water()));
     set("arenaWorkspace", f64(d.arena().workspace_at_high_water()));
