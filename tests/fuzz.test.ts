@@ -204,6 +204,7 @@ async function loaders(): Promise<Loader[]> {
     lengths: Int32Array.of(3),
     truncated: Int32Array.of(0),
     emptyOutputs: [],
+    unreadKeys: new Map(),
   };
   await writeCache(join(cache, 'a.bin'), encoded, '0');
   const state = {
