@@ -23,8 +23,11 @@ const MOST_BYTES = 2000;
 /** As many lines as a message may have, and how many more there are. */
 function fitting(lines: readonly string[]): readonly string[] {
   let bytes = 0;
-  const count = lines.findIndex((line) => (bytes += Buffer.byteLength(line)) > MOST_BYTES);
-  return count < 1 ? lines : [...lines.slice(0, count), `and ${lines.length - count} more`];
+  const count = lines.findIndex(
+    (line) => (bytes += Buffer.byteLength(line) + 1) > MOST_BYTES - 'and 1000 more'.length,
+  );
+  const kept = count < 0 ? lines.length : Math.max(count, 1);
+  return kept === lines.length ? lines : [...lines.slice(0, kept), `and ${lines.length - kept} more`];
 }
 
 /**
