@@ -21,7 +21,7 @@ export interface EncodeWorkerData {
   modelMaxLength: number;
 }
 
-type Encode = (batch: RowBatch) => EncodedRows | Promise<EncodedRows>;
+type Encode = (batch: RowBatch) => Promise<EncodedRows>;
 
 // Only the compiled file can be started as a thread. Run from TypeScript sources (tests, development) it is not
 // there, and rows are encoded in this thread by the same function; `threads` in the result says which it was.
@@ -32,7 +32,7 @@ const MIN_WORKER_BYTES = 12 * 2 ** 20;
 
 /**
  * Encodes all rows of a data file. Pre-tokenised rows and small files are encoded in this thread, others by
- * `threads` worker threads. The result is the same either way.
+ * `threads` threads, this one among them. The result is the same either way.
  *
  * @returns the rows, and the number of threads that encoded them
  * @throws UserError as readRows and encodeAlpacaRow do
@@ -51,6 +51,12 @@ export async function tokeniseFile(
     }
   };
 
+  const here: Encode = async (batch) => {
+    // What workers and signals have to say is heard between two batches.
+    await new Promise(setImmediate);
+    return encodeRows(batch, tokenizer, modelMaxLength);
+  };
+
   let threads = 1;
   if (tokenizer !== undefined) eosOf(tokenizer);
   if (
@@ -65,15 +71,16 @@ export async function tokeniseFile(
       definition: tokenizer.definition,
       modelMaxLength,
     };
-    const workers = Array.from({ length: threads }, () => startWorker(data));
+    // This thread has its tokenizer already, and encodes while the others make theirs.
+    const workers = Array.from({ length: threads - 1 }, () => startWorker(data));
     try {
       // Two batches a worker: one being encoded while the next is read.
-      await Promise.all(workers.flatMap(({ encode }) => [drain(encode), drain(encode)]));
+      await Promise.all([drain(here), ...workers.flatMap(({ encode }) => [drain(encode), drain(encode)])]);
     } finally {
       await Promise.all(workers.map(({ stop }) => stop()));
     }
   } else {
-    await drain((batch) => encodeRows(batch, tokenizer, modelMaxLength));
+    await drain(here);
   }
   parts.sort((a, b) => a.firstRow - b.firstRow);
   return { encoded: joinEncoded(parts.map(({ encoded }) => encoded)), threads };

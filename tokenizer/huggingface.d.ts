@@ -15,17 +15,6 @@ declare module '@huggingface/tokenizers' {
     byte_encoder: Record<number, string>;
   }
 
-  export class BPE {
-    constructor(config: {
-      type: 'BPE';
-      vocab: Record<string, number>;
-      merges: [string, string][];
-      ignore_merges: boolean;
-    });
-    max_length_to_cache: number;
-    bpe(word: string): string[];
-  }
-
   export class Unigram {
     constructor(config: { type: 'Unigram'; unk_id: number; vocab: [string, number][] }, eosToken: string);
     tokenize(word: string): string[];

@@ -1,5 +1,6 @@
-import { BPE, Unigram } from '@huggingface/tokenizers';
+import { Unigram } from '@huggingface/tokenizers';
 import { byteToken, type Definition } from './definition.js';
+import { Merges } from './merges.js';
 import { PieceCutter } from './pieces.js';
 
 /** Texts kept with their ids; then all are forgotten at once. 52,000 instructions have about this many words. */
@@ -61,11 +62,9 @@ export function wordEncoder(
     const unigram = new Unigram(config, '');
     return remembering((word) => encode(unigram.tokenize(spell(word)).map(idsOf)));
   }
-  const bpe = new BPE({ type: 'BPE', vocab: Object.fromEntries(vocab), merges, ignore_merges: false });
-  // What is remembered here need not be remembered there.
-  bpe.max_length_to_cache = 0;
+  const joining = new Merges(merges);
   const cutter = new PieceCutter(merges);
-  const pieceIds = remembering((piece) => bpe.bpe(piece).flatMap(idsOf));
+  const pieceIds = remembering((piece) => joining.apply(piece).flatMap(idsOf));
   // Where nothing stands for the unknown, `tokenizers` leaves it out first and merges what is then side by side.
   const known = (spelt: string): string =>
     unknown !== undefined || model.byte_fallback

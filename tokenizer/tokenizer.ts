@@ -68,7 +68,7 @@ export function makeTokenizer(directory: string, files: TokenizerFiles): Tokeniz
 /**
  * The tokenizer of a definition.
  *
- * Merging, the lattice of Unigram and the translation of Oniguruma's regular expressions are those of
+ * The lattice of Unigram and the translation of Oniguruma's regular expressions are those of
  * `@huggingface/tokenizers`. Its normalizers, pre-tokenizers and decoders are not used: they depart from `tokenizers`
  * in more places than these have lines (behaviours of Split, Digits and Punctuation beyond ASCII, `$` in a Replace,
  * the last Σ of a word, Metaspace's split, bytes that are not UTF-8).
