@@ -1,23 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { type Merge, mergeAll } from '../tests/merge_all.js';
 import { randomNumbers } from '../tests/tiny_run.js';
 import { Merges } from './merges.js';
-
-type Merge = readonly [string, string];
-
-/** By definition: the best merge there is, leftmost first, until there is none. */
-function mergeAll(text: string, merges: readonly Merge[]): string[] {
-  const tokens = Array.from(text);
-  for (;;) {
-    let best = -1;
-    let at = -1;
-    for (let i = 0; i + 1 < tokens.length; i++) {
-      const rank = merges.findLastIndex(([left, right]) => left === tokens[i] && right === tokens[i + 1]);
-      if (rank >= 0 && (best < 0 || rank < best)) [best, at] = [rank, i];
-    }
-    if (at < 0) return tokens;
-    tokens.splice(at, 2, tokens[at] + tokens[at + 1]);
-  }
-}
 
 describe('Merges', () => {
   it('does the best merge first, of equal ones the leftmost', () => {

@@ -1,22 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { type Merge, mergeAll } from '../tests/merge_all.js';
 import { PieceCutter } from './pieces.js';
-
-type Merge = readonly [string, string];
-
-/** Byte pair encoding by definition: the best merge there is, leftmost first, until there is none. */
-function mergeAll(text: string, merges: readonly Merge[]): string[] {
-  const tokens = Array.from(text);
-  for (;;) {
-    let best = merges.length;
-    let at = -1;
-    for (let i = 0; i + 1 < tokens.length; i++) {
-      const rank = merges.findIndex(([left, right]) => left === tokens[i] && right === tokens[i + 1]);
-      if (rank >= 0 && rank < best) [best, at] = [rank, i];
-    }
-    if (at < 0) return tokens;
-    tokens.splice(at, 2, tokens[at] + tokens[at + 1]);
-  }
-}
 
 function cut(text: string, merges: readonly Merge[]): string[] {
   return new PieceCutter(merges).pieces(text);
