@@ -1,6 +1,6 @@
 import { bytesOf } from './byte_level.js';
 import { byteToken } from './definition.js';
-import type { DecoderStep } from './schema.js';
+import { type DecoderStep, prependScheme } from './schema.js';
 
 /** The text of tokens: each step makes other tokens of them, and what is left at the end is joined. */
 export function decoder(steps: readonly DecoderStep[]): (tokens: readonly string[]) => string {
@@ -20,8 +20,7 @@ function functionOf(step: DecoderStep): Step {
       return (tokens) => tokens.map((token) => strip(token, step));
     case 'Metaspace': {
       const { replacement } = step;
-      const prefixed =
-        (step.prepend_scheme ?? (step.add_prefix_space === false ? 'never' : 'always')) !== 'never';
+      const prefixed = prependScheme(step) !== 'never';
       return (tokens) =>
         tokens.map((token, i) => token.replaceAll(replacement, prefixed && i === 0 ? '' : ' '));
     }

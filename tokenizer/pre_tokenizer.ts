@@ -1,6 +1,6 @@
 import { spellBytes } from './byte_level.js';
 import { compile } from './pattern.js';
-import type { PreTokenizerStep } from './schema.js';
+import { type PreTokenizerStep, prependScheme } from './schema.js';
 
 /** How a text comes apart into words; no token goes from one into the next. */
 export interface PreTokenizer {
@@ -64,8 +64,8 @@ function stepsOf(step: PreTokenizerStep): Step[] {
 }
 
 function metaspace(step: PreTokenizerStep & { type: 'Metaspace' }): Step {
-  const { replacement, prepend_scheme, add_prefix_space, split } = step;
-  const scheme = prepend_scheme ?? (add_prefix_space === false ? 'never' : 'always');
+  const { replacement, split } = step;
+  const scheme = prependScheme(step);
   return (word, first) => {
     const text = word.replaceAll(' ', replacement);
     const prefix = scheme === 'always' || (scheme === 'first' && first);

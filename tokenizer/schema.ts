@@ -80,6 +80,14 @@ const metaspace = {
   prepend_scheme: z.enum(['always', 'first', 'never']).optional(),
   split: z.boolean().default(true),
 };
+/** When a Metaspace puts its sign before a text, whichever form says so. */
+export function prependScheme({
+  prepend_scheme,
+  add_prefix_space,
+}: z.infer<z.ZodObject<typeof metaspace>>): 'always' | 'first' | 'never' {
+  return prepend_scheme ?? (add_prefix_space === false ? 'never' : 'always');
+}
+
 const behavior = z.enum(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous']);
 
 const preTokenizer = steps('pretokenizers', [
