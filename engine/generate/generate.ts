@@ -96,7 +96,7 @@ export function checkPrompt(ids: readonly number[], vocabSize: number): void {
   checkIds(ids, vocabSize, 'the prompt');
 }
 
-// A callback for each logit of many texts takes longer than a small model takes for its layers.
+// A callback for each logit shows in the time of a step of many texts.
 function hasNaN(values: Float32Array): boolean {
   for (let i = 0; i < values.length; i++) if (Number.isNaN(values[i])) return true;
   return false;
