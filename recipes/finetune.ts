@@ -17,7 +17,7 @@ import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
 import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
-import { parseLlamaConfig, readLlamaConfig, toHfConfig } from '../engine/model/config.js';
+import { toHfConfig } from '../engine/model/config.js';
 import { sumSquares } from '../engine/ops/reduce.js';
 import { type RunState, readRunState, type TrainerState, writeRunState } from '../engine/train/checkpoint.js';
 import { evaluate, type TrainingEnd, type TrainingStep, train } from '../engine/train/loop.js';
@@ -37,7 +37,7 @@ import { checkSettings } from './check_settings.js';
 import { writeCompanions } from './companions.js';
 import { setInitialWeights } from './initial_weights.js';
 import { checkMemory, checkModelMemory, diskUse } from './plan/needs.js';
-import { type PreparedRun, prepareRun } from './prepare.js';
+import { modelOf, type PreparedRun, prepareRun } from './prepare.js';
 import { checkResume, findResumePoint } from './resume.js';
 import { type RunConfig, renderConfig, type Settings } from './settings.js';
 import { version } from './version.js';
@@ -111,12 +111,11 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     // Sums are cut up by thread: a continuation uses as many as the run did unless told otherwise.
     addon.setThreads(config.threads ?? from?.state.machine.threads ?? defaultThreads());
     // Before the data are read: a model that its files only claim to be, or that is too large.
-    const { model_name_or_path: directory, model_config } = config;
-    const model =
-      directory === undefined ? parseLlamaConfig(model_config, 'model_config') : readLlamaConfig(directory);
+    const { model_name_or_path: directory } = config;
+    const model = modelOf(config);
     if (directory !== undefined && from === undefined) checkHfWeights(directory, model);
     checkModelMemory(model, config);
-    const prepared = await prepareRun(config, say);
+    const prepared = await prepareRun(config, say, model);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
     const { outcome, step } = await trainPrepared(prepared, machine, from, options);

@@ -40,12 +40,22 @@ export interface PreparedRun {
   training: TrainingOptions;
 }
 
-/** Reads model config and data of a run and counts its steps; `say` gets lines for the user. */
-export async function prepareRun(config: RunConfig, say: (line: string) => void): Promise<PreparedRun> {
-  const isNew = config.model_config !== undefined;
-  const written = isNew
-    ? parseLlamaConfig(config.model_config, 'model_config')
-    : readLlamaConfig(config.model_name_or_path!);
+/** The model that a run's settings describe, or that it starts from, as its config says. */
+export function modelOf({ model_config, model_name_or_path }: RunConfig): LlamaConfig {
+  return model_config === undefined
+    ? readLlamaConfig(model_name_or_path!)
+    : parseLlamaConfig(model_config, 'model_config');
+}
+
+/**
+ * Reads the data of a run and counts its steps; `say` gets lines for the user.
+ * @param written the run's model, where it has been read already
+ */
+export async function prepareRun(
+  config: RunConfig,
+  say: (line: string) => void,
+  written = modelOf(config),
+): Promise<PreparedRun> {
   for (const note of written.notes) say(note);
 
   const companions = readCompanions(config);
@@ -74,7 +84,7 @@ export async function prepareRun(config: RunConfig, say: (line: string) => void)
   const generation = companions.get(GENERATION_CONFIG);
   const { model, generationConfig, differences } = reconcileSpecialIds({
     model: written,
-    isNew,
+    isNew: config.model_config !== undefined,
     generation:
       generation &&
       parseGenerationConfig(
