@@ -7,12 +7,11 @@ import { UserError } from '../errors.js';
 import { version } from '../recipes/version.js';
 import { ALL_CELLS, type Cell, cellName, parseCells, stepsPerRound } from './cells.js';
 import { Contender } from './contender.js';
-import { currentCommit, describeMachine } from './machine.js';
 import { root, scratch, sources } from './paths.js';
 import { findPeerPython } from './peer_python.js';
 import type { Limits, OwnReady, OwnRound, Ready, Round } from './protocol.js';
 import { bars, type CellMeasurement, differences, PEERS, type PeerName, summarise, table } from './report.js';
-import { ROUNDS_TO_STORE, store } from './results.js';
+import { circumstances, ROUNDS_TO_STORE, store } from './results.js';
 import { SHAPES } from './shapes.js';
 import { ALPACA_ROWS, COUNTED, makeWorkload, meanSizes } from './workload.js';
 
@@ -65,9 +64,7 @@ async function main(): Promise<void> {
   if ('missing' in peer) say(`no peer (${peer.missing}): this project alone is measured`);
 
   mkdirSync(scratch, { recursive: true });
-  const date = new Date().toISOString();
-  // Before the hour that the measuring may take, in which somebody may commit.
-  const commit = currentCommit();
+  const measuredIn = circumstances(options.threads, options.rounds);
   const measurements: CellMeasurement[] = [];
   for (const cell of chosen) {
     const python = 'python' in peer ? peer.python : undefined;
@@ -78,8 +75,7 @@ async function main(): Promise<void> {
 
   console.log(`${table(measurements)}\n\n${bars(measurements)}`);
   if (options.rounds < ROUNDS_TO_STORE) return say(`fewer than ${ROUNDS_TO_STORE} rounds: not stored`);
-  const machine = describeMachine();
-  const file = store(result(date, commit, machine, options, peer, measurements), machine, options.out);
+  const file = store({ ...measuredIn, ...result(peer, measurements) }, { file: options.out });
   say(`stored in ${relative(process.cwd(), file)}`);
 }
 
@@ -182,28 +178,13 @@ async function measure(
   }
 }
 
-/** What is stored: every round's figure, and all that the figures depend on. */
-function result(
-  date: string,
-  commit: string,
-  machine: ReturnType<typeof describeMachine>,
-  { rounds, threads }: Options,
-  peer: ReturnType<typeof findPeerPython>,
-  measurements: readonly CellMeasurement[],
-) {
-  const { instructionSet, bf16Gemm } = addon.info();
+/** Every round's figure, and the versions of all sides. */
+function result(peer: ReturnType<typeof findPeerPython>, measurements: readonly CellMeasurement[]) {
   const versions = measurements.flatMap((m) => [
     m.ours.ready.versions,
     ...Object.values(m.peers).map((side) => ('error' in side ? {} : side.ready.versions)),
   ]);
   return {
-    date,
-    commit,
-    machine,
-    instruction_set: instructionSet,
-    bf16_gemm: bf16Gemm,
-    threads,
-    rounds,
     versions: Object.assign({ tstrain: version }, ...versions),
     peer: 'missing' in peer ? { missing: peer.missing } : 'PyTorch + transformers',
     shapes: SHAPES,

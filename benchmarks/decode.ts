@@ -7,9 +7,8 @@ import { addon, defaultDevice } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { Parameters, type Precision } from '../engine/model/parameters.js';
 import type { DecodeRound } from './decode_runner.js';
-import { currentCommit, describeMachine } from './machine.js';
 import { scratch } from './paths.js';
-import { ROUNDS_TO_STORE, store } from './results.js';
+import { circumstances, ROUNDS_TO_STORE, store } from './results.js';
 import { configOf, type ShapeName } from './shapes.js';
 import { median, medianRatio } from './statistics.js';
 
@@ -29,8 +28,7 @@ const { shape, precisions, rounds } = new Command('decode')
   .opts<{ shape: ShapeName; precisions: Precision[]; rounds: number }>();
 
 const threads = defaultThreads();
-const date = new Date().toISOString();
-const commit = currentCommit();
+const measuredIn = circumstances(threads, rounds);
 const { instructionSet, bf16Gemm, onednn } = addon.info();
 console.log(
   `${shape}, ${instructionSet}, bf16 by ${bf16Gemm}, oneDNN ${onednn || 'none'}; ${threads} threads, ${rounds} rounds; ` +
@@ -69,16 +67,9 @@ for (const precision of precisions) {
   );
 }
 if (rounds >= ROUNDS_TO_STORE) {
-  const machine = describeMachine();
   const file = store(
     {
-      date,
-      commit,
-      machine,
-      instruction_set: instructionSet,
-      bf16_gemm: bf16Gemm,
-      threads,
-      rounds,
+      ...measuredIn,
       versions: { onednn, node: process.versions.node },
       shape,
       prompt_tokens: PROMPT_TOKENS,
@@ -86,9 +77,7 @@ if (rounds >= ROUNDS_TO_STORE) {
       bar: BAR,
       measured: results,
     },
-    machine,
-    undefined,
-    '-decode',
+    { suffix: '-decode' },
   );
   console.log(`stored in ${relative(process.cwd(), file)}`);
 }

@@ -7,9 +7,8 @@ import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import type { Precision } from '../engine/model/parameters.js';
 import { type Gemm, GemmTimer, gemmFlops, gemmsOf } from './gemms.js';
-import { currentCommit, describeMachine } from './machine.js';
 import { scratch, sources } from './paths.js';
-import { ROUNDS_TO_STORE, store } from './results.js';
+import { circumstances, ROUNDS_TO_STORE, store } from './results.js';
 import { configOf, type ShapeName } from './shapes.js';
 import { median, medianRatio } from './statistics.js';
 
@@ -31,8 +30,7 @@ const { shapes, precisions, rounds } = new Command('gemm')
 
 const threads = defaultThreads();
 addon.setThreads(threads);
-const date = new Date().toISOString();
-const commit = currentCommit();
+const measuredIn = circumstances(threads, rounds);
 const plain = plainProgram();
 const info = addon.info();
 const plainVersion = plain === undefined ? 'none' : await plain.next();
@@ -76,25 +74,16 @@ for (const shape of shapes)
   }
 plain?.stop();
 if (rounds >= ROUNDS_TO_STORE) {
-  const machine = describeMachine();
   const file = store(
     {
-      date,
-      commit,
-      machine,
-      instruction_set: info.instructionSet,
-      bf16_gemm: info.bf16Gemm,
-      threads,
-      rounds,
+      ...measuredIn,
       versions: { onednn: info.onednn, plain_program: plainVersion, node: process.versions.node },
       tokens: TOKENS,
       labels: LABELS,
       bar: BAR,
       products: measured,
     },
-    machine,
-    undefined,
-    '-gemm',
+    { suffix: '-gemm' },
   );
   console.log(`stored in ${relative(process.cwd(), file)}`);
 }
