@@ -1,6 +1,7 @@
 #include "cuda.h"
 
 #include "card.h"
+#include "kernels.h"
 #include "launch.h"
 
 namespace tstrain {
@@ -18,10 +19,16 @@ const OpTable& ops() {
 
 std::string missing() { return cuda::driver().missing; }
 
+std::string description(DType) {
+  auto& d = cuda::driver();
+  return d.card + ", kernels " + cuda::kernels_come_from();
+}
+
 i64 no_slack(DType, i64, i64) { return 0; }
 
 }  // namespace
 
-const DeviceKind cuda_device = {"cuda", missing, ops, &cuda::workspaces, cuda::kAlignment, 1, no_slack, cuda::memory};
+const DeviceKind cuda_device = {"cuda", missing,  ops,          &cuda::workspaces, cuda::kAlignment,
+                                1,      no_slack, cuda::memory, description};
 
 }  // namespace tstrain
