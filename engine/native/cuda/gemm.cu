@@ -231,9 +231,8 @@ struct TileF32 {
 };
 
 template <int kTile>
-__global__ void __launch_bounds__(kThreadsF32, 2)
-    gemm_f32(float* c, const float* a, const float* b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
-             bool accumulate) {
+__global__ void __launch_bounds__(kThreadsF32, 2) gemm_f32(float* c, const float* a, const float* b, i64 m, i64 n,
+                                                           i64 k, bool trans_a, bool trans_b, bool accumulate) {
   using T = TileF32<kTile>;
   // A thread's rows are four together in each 64, and so are its columns.
   constexpr int kFours = kTile / 64;
@@ -300,5 +299,37 @@ KERNELS(gemm_bf16<false, false, 64>, gemm_bf16<false, true, 64>, gemm_bf16<true,
         gemm_bf16<true, true, 128>, gemm_f32<64>, gemm_f32<128>)
 
 #else
+#include "card.h"
+#include "cublaslt.h"
+#include "launch.h"
+
+namespace tstrain::cuda {
+
+void gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) {
+    if (!accumulate)
+      check(driver().cuMemsetD8Async(reinterpret_cast<CUdeviceptr>(c.data), 0, size_t(m * n * size_of(c.dtype)),
+                                     static_cast<CUstream>(context.stream)),
+            "filling C with zeros");
+    return;
+  }
+  if (cublaslt_gemm(context, c, a, b, m, n, k, trans_a, trans_b, accumulate)) return;
+  // Large tiles where there are enough of them for a large card.
+  auto tiles = [&](i64 tile) { return (m + tile - 1) / tile * ((n + tile - 1) / tile); };
+  bool large = tiles(128) >= 128;
+  bool f32 = a.dtype == DType::f32;
+  std::string name =
+      f32 ? "gemm_f32<" : std::string("gemm_bf16<") + (trans_a ? "true," : "false,") + (trans_b ? "true," : "false,");
+  auto& product = kernel((name + (large ? "128>" : "64>")).c_str());
+  Grid grid(tiles(large ? 128 : 64));
+  if (f32)
+    launch(context, product, grid.with_threads(256), c.data, a.data, b.data, m, n, k, trans_a, trans_b, accumulate);
+  else
+    launch(context, product, grid.with_threads(128), c.data, a.data, b.data, m, n, k, c.dtype == DType::f32,
+           accumulate);
+}
+
+}  // namespace tstrain::cuda
 
 #endif

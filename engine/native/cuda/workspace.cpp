@@ -1,10 +1,14 @@
 // The workspace that ops need on a card, in bytes: functions of the arguments alone, so that a plan needs no card.
 #include "card.h"
+#include "cublaslt.h"
 
 namespace tstrain::cuda {
 
 const WorkspaceTable workspaces = [] {
   WorkspaceTable t;
+  t.gemm = [](Out, In, In, i64 m, i64 n, i64 k, bool, bool, bool) {
+    return m == 0 || n == 0 || k == 0 ? 0 : kCublasLtWorkspace;
+  };
   return t;
 }();
 
