@@ -1,6 +1,7 @@
 #include "cuda.h"
 
 #include "card.h"
+#include "cublaslt.h"
 #include "kernels.h"
 #include "launch.h"
 
@@ -20,8 +21,9 @@ const OpTable& ops() {
 std::string missing() { return cuda::driver().missing; }
 
 std::string description(DType) {
-  auto& d = cuda::driver();
-  return d.card + ", kernels " + cuda::kernels_come_from();
+  auto& blas = cuda::cublaslt();
+  std::string gemm = blas.missing.empty() ? "cuBLASLt " + blas.version : "the built-in kernels (" + blas.missing + ")";
+  return cuda::driver().card + ", kernels " + cuda::kernels_come_from() + ", GEMM by " + gemm;
 }
 
 i64 no_slack(DType, i64, i64) { return 0; }
