@@ -73,6 +73,8 @@ export interface CudaFacts {
   /** How kernels are made for the card. */
   kernels: string;
   nvrtc: CudaLibrary;
+  /** Asked for only where a card can be used. */
+  cublaslt: CudaLibrary;
 }
 
 /** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */

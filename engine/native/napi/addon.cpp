@@ -16,6 +16,7 @@
 #include "../cpu/cpu.h"
 #include "../cpu/onednn.h"
 #include "../cpu/threads.h"
+#include "../cuda/cublaslt.h"
 #include "../cuda/driver.h"
 #include "../cuda/kernels.h"
 #include "../cuda/nvrtc.h"
@@ -414,6 +415,11 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
                             object({{"missing", n.missing},
                                     {"path", n.path},
                                     {"version", n.missing.empty() ? version_text(n.major, n.minor) : ""}}));
+    // It takes a card to look for it.
+    static const cuda::CublasLt unasked{};
+    auto& blas = usable ? cuda::cublaslt() : unasked;
+    napi_set_named_property(env, o, "cublaslt",
+                            object({{"missing", blas.missing}, {"path", blas.path}, {"version", blas.version}}));
     return o;
   });
 }
