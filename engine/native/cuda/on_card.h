@@ -41,7 +41,7 @@ __device__ inline u32 rounded(float low, float high) {
   return both;
 }
 
-__device__ inline float infinity() { return __uint_as_float(0x7f800000); }
+#define kInfinity __int_as_float(0x7f800000)
 
 // This thread among all of a grid in x, and how many there are: for (i64 i = first(); i < n; i += all()) …
 __device__ inline i64 first() { return i64(blockIdx.x) * blockDim.x + threadIdx.x; }
@@ -234,7 +234,7 @@ __device__ inline float exp_or_0(float x) { return x < -87.33f ? 0.f : expf(x); 
 
 // The largest of the values added and Σ exp(value − top), in one reading. A value that is not a number makes sum one.
 struct Exponentials {
-  float top = -infinity(), sum = 0;
+  float top = -kInfinity, sum = 0;
 
   // The first `left` of these.
   template <int N>
@@ -256,5 +256,5 @@ struct Exponentials {
 
  private:
   // exp(from − to), 0 from −∞ even to there.
-  __device__ static float moved(float from, float to) { return from == -infinity() ? 0.f : exp_or_0(from - to); }
+  __device__ static float moved(float from, float to) { return from == -kInfinity ? 0.f : exp_or_0(from - to); }
 };

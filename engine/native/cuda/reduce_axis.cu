@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(256)
   } else {
     // A NaN stays: no comparison with it is true but v != v.
     constexpr bool whole = sizeof(typename Sum<X>::type) == 4;
-    X least = whole ? X(-2147483647 - 1) : X(-infinity()), most = whole ? X(2147483647) : X(infinity());
+    X least = whole ? X(-2147483647 - 1) : X(-kInfinity), most = whole ? X(2147483647) : X(kInfinity);
     if (Reduction(op) == Reduction::max) result = Y(run(least, [](X s, X v) { return v > s || v != v ? v : s; }));
     else result = Y(run(most, [](X s, X v) { return v < s || v != v ? v : s; }));
   }

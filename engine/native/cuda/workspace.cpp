@@ -1,6 +1,7 @@
 // The workspace that ops need on a card, in bytes: functions of the arguments alone, so that a plan needs no card.
 #include "../checked.h"
 #include "card.h"
+#include "cublaslt.h"
 #include "parts.h"
 
 namespace tstrain::cuda {
@@ -24,6 +25,13 @@ WorkspaceTable table() {
   t.reduce_axis = [](Out, In x, Reduction op, i64 outer, i64 n, i64 inner) -> i64 {
     i64 parts = axis_parts(outer, n, inner).count;
     return parts > 1 ? size_of(partial_type(op, x.dtype)) * parts * outer * inner : 0;
+  };
+  // delta
+  t.attention_backward = [](Out, In, In, In, In, In, i64, i64 heads, i64, i64, i64 tokens, i64, f64, f64) {
+    return i64(kFloat * Checked(heads) * tokens);
+  };
+  t.gemm = [](Out, In, In, i64 m, i64 n, i64 k, bool, bool, bool) {
+    return m == 0 || n == 0 || k == 0 ? 0 : kCublasLtWorkspace;
   };
   return t;
 }
