@@ -10,13 +10,14 @@
 
 namespace cudasim {
 
-constexpr u64 kDeviceStart = u64(1) << 44, kDeviceBytes = u64(1) << 40;
+// V8 maps its heaps at random below 2^46, and the system from 2^47 downwards.
+constexpr u64 kDeviceStart = (u64(1) << 46) + (u64(1) << 42), kDeviceBytes = u64(1) << 40;
 
 // Who last wrote and read two bytes of the card's memory in which launch: run.cpp says how.
 struct Record {
   u64 written, read;
 };
-constexpr u64 kRecords = u64(1) << 45;
+constexpr u64 kRecords = kDeviceStart + 8 * kDeviceBytes;
 inline Record* records_of(u64 address) {
   return reinterpret_cast<Record*>(kRecords + (address - kDeviceStart) / 2 * sizeof(Record));
 }
