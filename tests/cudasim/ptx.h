@@ -269,7 +269,9 @@ inline float rounded(double high, double low, Rounding mode) {
 inline float fma_rounded(float a, float b, float c, Rounding mode) {
   double product = double(a) * b, sum = product + c;
   if (!(sum - sum == 0)) return float(sum);
-  if (sum == 0) return product == 0 && c == 0 ? __builtin_fmaf(a, b, c) : mode == kDown_ ? -0.f : 0.f;
+  // Of opposite signs a zero comes of it, which only downwards is negative.
+  if (sum == 0)
+    return (__builtin_signbit(product) != 0) == (__builtin_signbit(c) != 0) ? float(sum) : mode == kDown_ ? -0.f : 0.f;
   double part = sum - product;
   double low = (product - (sum - part)) + (double(c) - part);
   return rounded(sum, low, mode);

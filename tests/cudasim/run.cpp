@@ -197,12 +197,14 @@ std::string thread_of(u64 stamp, u64 mine) {
   return "thread " + std::to_string(warp * 32 + lane) + of;
 }
 
-// --- races
+// --- races: these are asked for every access
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 // Whether an access with stamp `mine`, or that of the record, writes without a barrier between them.
-bool conflict(u64 theirs, u64 mine) {
-  if (!(theirs & mine & kBytesBits)) return false;
+ALWAYS_INLINE bool conflict(u64 theirs, u64 mine) {
   u64 difference = theirs ^ mine;
+  if (difference >> kLaneAt == 0 || !(theirs & mine & kBytesBits)) return false;
   u64 warp = theirs >> kWarpAt & 63, lane = theirs >> kLaneAt & 63;
   if (difference >> kBlockAt || warp == kManyBlocks) return !block().acquired;
   bool same_epoch = (difference >> kEpochAt & kEpochMost) == 0 && (mine >> kEpochAt & kEpochMost) != kEpochMost;
@@ -213,7 +215,7 @@ bool conflict(u64 theirs, u64 mine) {
 }
 
 // The record of two readers in one launch.
-u64 both_read(u64 theirs, u64 mine) {
+ALWAYS_INLINE u64 both_read(u64 theirs, u64 mine) {
   constexpr u64 lane = u64(63) << kLaneAt, warp = u64(63) << kWarpAt;
   u64 difference = theirs ^ mine;
   if (difference >> kLaneAt == 0) {
@@ -243,18 +245,24 @@ u64 stamp_for(const Fibre& f, u64 address, u32 bytes) {
 
 std::string global_place(u64 address) { return hex(address) + ", " + what_lies_at(address); }
 
-void check_range(Fibre& f, const char* does, u64 address, u32 bytes, int site, Range* range) {
-  if (address < range->start || address + bytes > range->end) {
-    Range live = live_at(address);
-    if (live.end == 0) fault(f, site, kIllegalAddress, bytes_at(does, bytes, global_place(address)));
-    if (address + bytes > live.end)
-      fault(f, site, kIllegalAddress, bytes_at(does, bytes, global_place(address) + ", and so past its end"));
-    *range = live;
-  }
-  if (address & (bytes - 1))
-    fault(f, site, kMisaligned,
-          bytes_at(does, bytes, hex(address)) + ", which is not a multiple of " + std::to_string(bytes) +
-              ": a misaligned address");
+[[gnu::noinline]] void find_range(Fibre& f, const char* does, u64 address, u32 bytes, int site, Range* range) {
+  Range live = live_at(address);
+  if (live.end == 0) fault(f, site, kIllegalAddress, bytes_at(does, bytes, global_place(address)));
+  if (address + bytes > live.end)
+    fault(f, site, kIllegalAddress, bytes_at(does, bytes, global_place(address) + ", and so past its end"));
+  *range = live;
+}
+
+[[noreturn, gnu::noinline]] void misaligned(const Fibre& f, const char* does, u32 bytes, const std::string& where,
+                                            int site) {
+  fault(f, site, kMisaligned,
+        bytes_at(does, bytes, where) + ", which is not a multiple of " + std::to_string(bytes) +
+            ": a misaligned address");
+}
+
+ALWAYS_INLINE void check_range(Fibre& f, const char* does, u64 address, u32 bytes, int site, Range* range) {
+  if (address < range->start || address + bytes > range->end) find_range(f, does, address, bytes, site, range);
+  if (address & (bytes - 1)) misaligned(f, does, bytes, hex(address), site);
 }
 
 void global_read(Thread* t, u64 address, u32 bytes, int site, Range* range) {
@@ -308,13 +316,13 @@ std::string shared_place(u64 address) {
   return s;
 }
 
-void check_shared(Fibre& f, const char* does, u64 address, u32 bytes, int site) {
-  if (address >= block().limit || address + bytes > block().limit)
-    fault(f, site, kIllegalAddress, bytes_at(does, bytes, shared_place(address)) + ": out of bounds");
-  if (address & (bytes - 1))
-    fault(f, site, kMisaligned,
-          bytes_at(does, bytes, shared_place(address)) + ", at no multiple of " + std::to_string(bytes) +
-              ": a misaligned address");
+[[noreturn, gnu::noinline]] void outside_shared(const Fibre& f, const char* does, u64 address, u32 bytes, int site) {
+  fault(f, site, kIllegalAddress, bytes_at(does, bytes, shared_place(address)) + ": out of bounds");
+}
+
+ALWAYS_INLINE void check_shared(Fibre& f, const char* does, u64 address, u32 bytes, int site) {
+  if (address >= block().limit || address + bytes > block().limit) outside_shared(f, does, address, bytes, site);
+  if (address & (bytes - 1)) misaligned(f, does, bytes, shared_place(address), site);
 }
 
 void check_shared_record(Fibre& f, const char* does, u64 address, u32 bytes, int site, u64 written) {

@@ -1,6 +1,6 @@
 // npm run cudasim -- COMMAND…: runs it on the simulated card. See README.md.
 import { spawnSync } from 'node:child_process';
-import { realpathSync } from 'node:fs';
+import { mkdirSync, realpathSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,11 +10,19 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = resolve(here, '../..');
 const libraries = resolve(root, 'build/cudasim/lib');
 
-/** Brings the simulated libraries up to date with their sources; throws when they do not compile. */
-export function buildSimulator() {
-  const options = ['--no-print-directory', '-s', `-j${availableParallelism()}`];
-  const { status, error } = spawnSync('make', options, { cwd: here, stdio: ['ignore', 2, 2] });
-  if (status !== 0) throw new Error('cudasim does not build, see above', { cause: error });
+/**
+ * Brings the simulated libraries up to date with their sources; throws when they do not compile.
+ *
+ * @param target of the Makefile: `checks` has the programs of cudasim's own tests too
+ */
+export function buildSimulator(target = 'all') {
+  const build = resolve(root, 'build/cudasim');
+  mkdirSync(build, { recursive: true });
+  // Test files that want it at the same time take turns.
+  const make = ['make', '--no-print-directory', '-s', `-j${availableParallelism()}`, target];
+  const options = { cwd: here, encoding: 'utf8' };
+  const { status, stderr, error } = spawnSync('flock', [resolve(build, 'lock'), ...make], options);
+  if (status !== 0) throw new Error(`cudasim does not build: ${error?.message ?? stderr}`);
 }
 
 /**
