@@ -49,6 +49,9 @@ export interface DeviceStats {
   heapBytes: number;
   heapHighWater: number;
   flops: number;
+  /** Of memory of the device's own; 0 where it is the machine's. */
+  memoryTotal: number;
+  memoryFree: number;
 }
 
 /** A library of CUDA's. Texts are empty where there is nothing to say. */
@@ -112,8 +115,10 @@ export interface Addon {
   resetStats(device: DeviceName): void;
   /** @throws UserError when OpenMP does not grant so many */
   setThreads(threads: number): void;
-  /** `rowStep`: products of matrices whose number of rows is a multiple of it leave nothing over. */
-  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number; rowStep: number };
+  /** Of the CPU's kernels. */
+  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
+  /** Products of matrices whose number of rows is a multiple of it leave nothing over. */
+  rowStep(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
   dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
   ops: Ops;
@@ -208,6 +213,9 @@ export const addon: Addon = {
   },
   get missing() {
     return loadAddon().missing;
+  },
+  get rowStep() {
+    return loadAddon().rowStep;
   },
   get describe() {
     return loadAddon().describe;
