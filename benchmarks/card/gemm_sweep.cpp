@@ -386,7 +386,7 @@ void print_step(const std::vector<Result>& results, const Model& model, i64 toke
 int sweep(double seconds, const char* json, double peak, bool tiny) {
   auto start = Clock::now();
   auto& models = tiny ? kTinyModels : kModels;
-  auto token_counts = tiny ? std::vector<i64>{32, 16, 136} : std::vector<i64>{8192, 4096, 16384};
+  auto token_counts = tiny ? std::vector<i64>{32, 136} : std::vector<i64>{8192, 4096, 16384};
   std::vector<Gemm> all;
   for (i64 tokens : token_counts)
     for (auto& model : models)

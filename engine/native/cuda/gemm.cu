@@ -3,14 +3,16 @@
 // into: results depend neither on the card nor on how many rows there are.
 //
 // bfloat16: mma.sync on tiles of 128 × 128 or 64 × 64 by 32 of depth, 4 warps of a quarter each, fp32 accumulators in
-// registers. Operands come to shared memory by cp.async, 3 and 4 stages ahead (48 and 32 KiB), and to registers by
-// ldmatrix. A tile of 128 does 64 FLOPs for each byte it reads of A and B and, since a warp has 64 × 64, 21 for each byte
-// of shared memory. Expected, not yet seen on a card: 60–70 % of the tensor cores' peak on Ampere and Ada, 40–50 % on
-// Hopper, whose other half only wgmma reaches. Where an operand is not aligned to 16 bytes (its pointer, or its row
-// length) its elements are loaded one by one: expected at a fifth of that.
+// registers (two blocks of up to 255 a processor, or three of up to 168). Operands come to shared memory by cp.async, 3 and
+// 4 stages in all (48 and 32 KiB), and to registers by ldmatrix. A tile of 128 does 64 FLOPs for each byte of A and B that
+// it reads, and 21 for each byte of shared memory that it writes or reads. Expected, not yet seen on a card: 60–70 % of the
+// tensor cores' peak on Ampere and Ada, 40–50 % on Hopper, whose other half only wgmma reaches. Where an operand is not
+// aligned to 16 bytes (its address, or the length of its lines) its elements are loaded one by one: expected at a fifth of
+// that. A few rows waste most of a tile of 64, and are still bound by reading B.
 //
 // float32: plain multiply-adds (no TF32), 256 threads with 8 × 8 or 4 × 4 elements of C each, double-buffered tiles of 128
-// × 128 by 8 or 64 × 64 by 16. Expected 70 % of the plain peak with tiles of 128.
+// × 128 by 8 or 64 × 64 by 16 (17 KiB; two blocks of up to 128 registers a thread). Expected, likewise: 70 % of the plain
+// peak with tiles of 128.
 #ifdef __CUDACC_RTC__
 #include "on_card.h"
 
