@@ -33,6 +33,11 @@ i64 Arena::allocate(i64 wanted, bool workspace) {
   return offset;
 }
 
+bool Arena::fits(i64 wanted) const {
+  i64 bytes = rounded(wanted);
+  return bytes <= reserved_ - top_ || free_by_size_.lower_bound({bytes, 0}) != free_by_size_.end();
+}
+
 void Arena::release(i64 offset, i64 bytes) {
   bytes = rounded(bytes);
   in_use_ -= bytes;

@@ -23,7 +23,11 @@ class Arena {
   i64 allocate(i64 bytes, bool workspace = false);
   void release(i64 offset, i64 bytes);
 
+  // Whether there is room for so many.
+  bool fits(i64 bytes) const;
   i64 reserved() const { return reserved_; }
+  // There is another amount, before the first is handed out.
+  void reserve(i64 bytes) { reserved_ = bytes; }
   i64 in_use() const { return in_use_; }
   i64 high_water() const { return high_water_; }
   // How much of it was workspace when it was reached.

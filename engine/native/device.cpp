@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cpu/cpu.h"
+#include "cuda/cuda.h"
 #include "meta/meta.h"
 #include "ops.h"
 
@@ -16,11 +17,11 @@ const std::string kPlan = "meta:";
 
 Memory::Range range_of(Memory* memory) {
   // A plan may be larger than any machine.
-  return memory ? memory->reserve() : Memory::Range{nullptr, std::numeric_limits<i64>::max()};
+  return memory ? memory->reserve(0) : Memory::Range{nullptr, std::numeric_limits<i64>::max()};
 }
 
 std::vector<const DeviceKind*>& kinds() {
-  static std::vector<const DeviceKind*> all{&cpu_device};
+  static std::vector<const DeviceKind*> all{&cuda_device, &cpu_device};
   return all;
 }
 
@@ -39,15 +40,25 @@ Device::Device(const DeviceKind& kind) : Device(kind, kind.name, kind.ops(), &ki
 
 Device Device::plan_of(const DeviceKind& kind) { return Device(kind, kPlan + kind.name, meta_table, nullptr); }
 
-i64 Device::arena_allocate(i64 bytes, bool workspace) {
-  i64 offset = arena_.allocate(bytes, workspace);
-  if (memory_) memory_->open(at(offset), bytes);
-  return offset;
+Device::Stretch Device::arena_allocate(i64 bytes, bool workspace) {
+  if (memory_ && !range_.start && expected_ > 0) {
+    range_ = memory_->reserve(expected_);
+    arena_.reserve(range_.bytes);
+  }
+  Stretch stretch{arena_.allocate(bytes, workspace), bytes};
+  if (!memory_) return stretch;
+  try {
+    stretch.start = memory_->open(range_.start + stretch.offset, bytes);
+  } catch (...) {
+    arena_.release(stretch.offset, bytes);
+    throw;
+  }
+  return stretch;
 }
 
-void Device::arena_release(i64 offset, i64 bytes) {
-  if (memory_) memory_->close(at(offset), bytes);
-  arena_.release(offset, bytes);
+void Device::arena_release(const Stretch& stretch) {
+  if (memory_) memory_->close(stretch.start, stretch.bytes);
+  arena_.release(stretch.offset, stretch.bytes);
 }
 
 char* Device::heap_allocate(i64 bytes) {
@@ -96,8 +107,10 @@ Device& device_named(const std::string& name) {
   for (auto& device : open)
     if (device->name() == name) return *device;
   for (auto* kind : kinds()) {
-    if (name == kind->name) open.emplace_back(new Device(*kind));
-    else if (name == kPlan + kind->name) open.emplace_back(new Device(Device::plan_of(*kind)));
+    if (name == kind->name) {
+      if (auto missing = kind->missing(); !missing.empty()) throw OpError(name + " cannot be used: " + missing);
+      open.emplace_back(new Device(*kind));
+    } else if (name == kPlan + kind->name) open.emplace_back(new Device(Device::plan_of(*kind)));
     else continue;
     return *open.back();
   }

@@ -24,11 +24,13 @@ class Memory {
     char* start;
     i64 bytes;
   };
-  // A range of addresses for the arena, asked for once. No memory need be behind it yet.
-  virtual Range reserve() = 0;
+  // A range of addresses for the arena. No memory need be behind it yet. `expected`: how far a plan says that the arena
+  // grows; 0 where nobody has planned. A device whose arena must be of one piece answers no start, and how much there may
+  // be at most, as long as nothing is known; it is asked again at the arena's first use.
+  virtual Range reserve(i64 expected) = 0;
   // A stretch of that range is handed out, of which these bytes may be used, and comes back: where memory must be put
-  // behind addresses, or accesses are checked.
-  virtual void open(char* /*start*/, i64 /*bytes*/) {}
+  // behind addresses, or accesses are checked. It may be handed out at another address.
+  virtual char* open(char* start, i64 /*bytes*/) { return start; }
   virtual void close(char* /*start*/, i64 /*bytes*/) {}
   // What memory the first bytes of the range hold goes back to the system; the addresses stay.
   virtual void give_back(char* start, i64 bytes) = 0;
@@ -49,6 +51,8 @@ class Memory {
 // What is known of a device without opening it: enough to plan for it.
 struct DeviceKind {
   const char* name;
+  // Why it cannot compute on this machine, in words for a person; empty when it can.
+  std::string (*missing)();
   const OpTable& (*ops)();
   const WorkspaceTable* workspaces;
   // Bytes: where tensors of the arena start.
@@ -74,10 +78,16 @@ class Device {
   i64 slack(DType type, i64 rows, i64 columns) const { return kind_.slack(type, rows, columns); }
   Stream stream() const { return stream_; }
 
-  // In the arena: by offset. `workspace`: for the time of one op only.
-  i64 arena_allocate(i64 bytes, bool workspace = false);
-  void arena_release(i64 offset, i64 bytes);
-  char* at(i64 offset) const { return range_.start ? range_.start + offset : nullptr; }
+  // In the arena.
+  struct Stretch {
+    i64 offset = 0, bytes = 0;
+    char* start = nullptr;
+  };
+  // `workspace`: for the time of one op only.
+  Stretch arena_allocate(i64 bytes, bool workspace = false);
+  void arena_release(const Stretch& stretch);
+  // How far a plan says that the arena grows. To be said before it is used.
+  void expect_arena(i64 bytes) { expected_ = bytes; }
 
   // Beside it.
   char* heap_allocate(i64 bytes);
@@ -103,6 +113,7 @@ class Device {
   const OpTable& ops_;
   Memory* memory_;
   Memory::Range range_;
+  i64 expected_ = 0;
   Stream stream_;
   Arena arena_;
   i64 heap_bytes_ = 0;
@@ -110,13 +121,13 @@ class Device {
   f64 flops_ = 0;  // as the op table's contracts count them
 };
 
-// The devices that compute, the default first.
+// All of this build, those that cannot compute on this machine too; the default is the first that can.
 const std::vector<const DeviceKind*>& device_kinds();
 // Adds one at the end, before main(): for a build with a device from outside this directory.
 bool add_device(const DeviceKind& kind);
 
-// The device of that name or, by `meta:` in front of it, its plan. It is opened at its first use and lives as long as
-// the process. Throws OpError when there is none.
+// The device of that name or, by `meta:` in front of it, its plan, which can be had without the device. It is opened at
+// its first use and lives as long as the process. Throws OpError when there is none, or something is missing.
 Device& device_named(const std::string& name);
 
 }  // namespace tstrain

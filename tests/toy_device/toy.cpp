@@ -24,7 +24,7 @@ constexpr i64 kAlignment = 512, kRoom = i64(1) << 36, kPage = 4096;
 class ToyMemory : public Memory {
  public:
   // The arena, and behind it as much for the rest.
-  Range reserve() override {
+  Range reserve(i64) override {
     void* p = mmap(nullptr, size_t(2 * kRoom), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw OpError("cannot reserve address space for the toy device");
     start_ = static_cast<char*>(p);
@@ -130,7 +130,9 @@ const OpTable& toy_ops() {
 // Behind every matrix: two rows.
 i64 two_rows(DType, i64, i64 columns) { return 2 * columns; }
 
-const DeviceKind toy_device = {"toy", toy_ops, &cpu_workspaces, kAlignment, 1, two_rows, toy_memory};
+std::string nothing() { return ""; }
+
+const DeviceKind toy_device = {"toy", nothing, toy_ops, &cpu_workspaces, kAlignment, 1, two_rows, toy_memory};
 
 [[maybe_unused]] const bool added = add_device(toy_device);
 

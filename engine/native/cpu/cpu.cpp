@@ -8,10 +8,11 @@
 namespace tstrain {
 
 namespace {
+std::string nothing() { return ""; }
 const OpTable& ops() { return cpu_kernels().ops; }
 }  // namespace
 
-const DeviceKind cpu_device = {"cpu", ops, &cpu_workspaces, kCpuAlignment, kRowStep, row_slack, cpu_memory};
+const DeviceKind cpu_device = {"cpu", nothing, ops, &cpu_workspaces, kCpuAlignment, kRowStep, row_slack, cpu_memory};
 
 const CpuKernels& cpu_kernels() {
   const char* wanted = std::getenv("TSTRAIN_ISA");

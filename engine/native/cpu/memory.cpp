@@ -55,7 +55,7 @@ class CpuMemory : public Memory {
     if (range_.start) munmap(range_.start, size_t(range_.bytes));
   }
 
-  Range reserve() override {
+  Range reserve(i64) override {
     for (i64 bytes = addresses_to_reserve(); bytes >= kLeastReservation; bytes /= 2) {
       void* p =
           mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -67,9 +67,10 @@ class CpuMemory : public Memory {
   }
 
   // What lies between the stretches of the arena is nobody's.
-  void open(char* start, i64 bytes) override {
+  char* open(char* start, i64 bytes) override {
     close(start, bytes);
     TSTRAIN_UNPOISON(start, size_t(bytes));
+    return start;
   }
   void close(char* start, i64 bytes) override { TSTRAIN_POISON(start, size_t(i64(rounded_up(bytes, kCpuAlignment)))); }
 

@@ -185,16 +185,15 @@ struct Decode {
 
 struct Workspace {
   Device& device;
-  i64 bytes, offset = 0;
+  Device::Stretch stretch;
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  Workspace(Device& device, i64 bytes) : device(device), bytes(bytes) {
-    if (bytes > 0) offset = device.arena_allocate(bytes, true);
+  Workspace(Device& device, i64 bytes) : device(device) {
+    if (bytes > 0) stretch = device.arena_allocate(bytes, true);
   }
   ~Workspace() {
-    if (bytes > 0) device.arena_release(offset, bytes);
+    if (stretch.bytes > 0) device.arena_release(stretch);
   }
-  void* data() const { return bytes > 0 ? device.at(offset) : nullptr; }
 };
 
 template <class Contract, class T>
@@ -216,10 +215,11 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
       std::tuple<A...> a{argument<Contract, A>(env, js.v[I], I, device)...};
       f64 flops = contract(std::get<I>(a)...);
       if (!device) throw OpError("no tensor was given");
+      if (!(device->ops().*Op)) throw OpError("is not there on " + device->name());
       auto need = device->workspaces().*Need;
       Workspace workspace(*device, need ? need(std::get<I>(a)...) : 0);
       device->count_flops(flops);
-      Context context{workspace.data(), device->stream()};
+      Context context{workspace.stretch.start, device->stream()};
       BlockSignals until_done;
       (device->ops().*Op)(context, std::get<I>(a)...);
     } catch (const OpError& e) {
@@ -316,12 +316,13 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
   });
 }
 
-// The names of the devices that compute, the default first.
+// The names of the devices that can compute here, the default first.
 napi_value js_devices(napi_env env, napi_callback_info) {
   return guarded(env, [&] {
     napi_value names;
     napi_create_array(env, &names);
     for (auto* kind : device_kinds()) {
+      if (!kind->missing().empty()) continue;
       std::uint32_t next;
       napi_get_array_length(env, names, &next);
       napi_set_element(env, names, next, string(env, kind->name));
@@ -374,7 +375,7 @@ napi_value js_info(napi_env env, napi_callback_info) {
     napi_set_named_property(env, o, "bf16Gemm", string(env, name_of(bf16_gemm())));
     napi_set_named_property(env, o, "onednn", string(env, onednn_version()));
     napi_set_named_property(env, o, "threads", number(env, thread_count()));
-    napi_set_named_property(env, o, "rowStep", number(env, f64(device_kinds().front()->row_step)));
+    napi_set_named_property(env, o, "rowStep", number(env, f64(cpu_device.row_step)));
     return o;
   });
 }

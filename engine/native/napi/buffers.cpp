@@ -58,8 +58,8 @@ f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 columns,
   try {
     if (in_arena) {
       b.source = Source::arena;
-      b.offset = device.arena_allocate(bytes);
-      b.data = device.at(b.offset);
+      b.stretch = device.arena_allocate(bytes);
+      b.data = b.stretch.start;
     } else {
       b.source = Source::heap;
       b.data = device.heap_allocate(bytes);
@@ -83,9 +83,8 @@ void release(i64 handle) {
   if (index != root) vacant.push_back(index);
   auto& r = buffers[root];
   if (--r.references > 0) return;
-  i64 bytes = (r.numel + r.slack) * size_of(r.dtype);
-  if (r.source == Source::arena) r.device->arena_release(r.offset, bytes);
-  else r.device->heap_release(r.data, bytes);
+  if (r.source == Source::arena) r.device->arena_release(r.stretch);
+  else r.device->heap_release(r.data, (r.numel + r.slack) * size_of(r.dtype));
   vacant.push_back(root);
 }
 
