@@ -25,6 +25,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const ADDON = 'build/native/tstrain.node';
 /** Besides JavaScript: what a run reads of the project. */
 const FILES = ['configs', 'LICENSE', 'benchmarks/peer_torch.py'];
+/** What the op cases read. */
+const CASE_FILES = ['tests/fixtures/checkpoint/rounding.safetensors'];
 /** Of the machine that the bundle runs on: the libraries of glibc, all others are in the bundle. */
 const GLIBC_LIBRARY = /^(ld-linux-x86-64|lib(c|m|dl|pthread|rt|util|resolv|mvec|anl))\.so/;
 const NEWEST_GLIBC = '2.36';
@@ -49,6 +51,7 @@ export async function assemble(directory) {
   };
 
   for (const file of FILES) put(join(root, file), file);
+  for (const file of CASE_FILES) put(join(root, file), join('dist', file));
   copyFileSync(join(root, 'scripts/bundle_launcher.sh'), join(directory, 'tstrain'));
   chmodSync(join(directory, 'tstrain'), 0o755);
   const { name, version, license, type, imports } = packageJson('package.json');
@@ -61,6 +64,7 @@ export async function assemble(directory) {
     put(join(root, file), file);
     if (file.startsWith('node_modules/')) packages.add(packageOf(file));
   }
+  await addOpCases(directory);
   const list = [...packages].sort().map((path) => {
     put(join(root, path, 'package.json'), join(path, 'package.json'));
     for (const file of readdirSync(join(root, path)).filter((name) => /^(licen[cs]e|notice)/i.test(name)))
@@ -87,6 +91,26 @@ export async function assemble(directory) {
   const faults = binaries.flatMap((file) => glibcFaults(join(directory, file), file));
   if (faults.length > 0)
     throw new Refused(`the bundle would need more than glibc ${NEWEST_GLIBC}: ${faults.join('; ')}`);
+}
+
+/** The cases of every op, and what runs them without vitest: a card is asked to pass them. */
+async function addOpCases(directory) {
+  const options = { absWorkingDir: root, outbase: root, platform: 'node', format: 'esm', logLevel: 'error' };
+  const entryPoints = [
+    'tests/run_op_cases.ts',
+    ...listFiles('engine/ops').filter((file) => file.endsWith('.cases.ts')),
+  ];
+  const all = { ...options, entryPoints, bundle: true, packages: 'external', write: false, metafile: true };
+  const { metafile } = await build({ ...all, outdir: 'unused' });
+  // All other files that these import are in dist/ already.
+  const own = Object.keys(metafile.inputs).filter(
+    (file) => !existsSync(join(root, 'dist', file.replace(/ts$/, 'js'))),
+  );
+  await build({ ...options, entryPoints: own, outdir: join(directory, 'dist') });
+  const vitest = join(directory, 'node_modules/vitest');
+  mkdirSync(vitest);
+  writeFileSync(join(vitest, 'package.json'), '{ "type": "module", "exports": "./index.js" }\n');
+  writeFileSync(join(vitest, 'index.js'), "export * from '../../dist/tests/case_runner.js';\n");
 }
 
 /** What `file` needs of a glibc newer than `newest`, or private to one glibc; called `name` in what is said. */

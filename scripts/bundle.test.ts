@@ -95,6 +95,16 @@ describe.skipIf(reason !== undefined)('in an empty root', () => {
     expect(stdout).toMatch(/^device +cpu: /m);
   });
 
+  it('the op cases are there, and hold', () => {
+    const { status, stdout } = inRoot(
+      'LD_LIBRARY_PATH=tstrain/lib tstrain/bin/node tstrain/dist/tests/run_op_cases.js cpu',
+    );
+    expect(status).toBe(0);
+    const { passed, failed } = JSON.parse(stdout);
+    expect(failed).toEqual([]);
+    expect(passed).toBeGreaterThan(500);
+  });
+
   it('trains on the data of the quickstart, and what it trained answers', () => {
     const write =
       "import('/tstrain/dist/quickstart/index.js').then((m) => m.writeQuickstartData('out/quickstart-data'))";

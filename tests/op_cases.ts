@@ -43,10 +43,10 @@ export async function runOpCases({
   }
   const directory = join(import.meta.dirname, '../engine/ops');
   for (const file of readdirSync(directory).sort()) {
-    if (!file.endsWith('.cases.ts')) continue;
+    if (!/\.cases\.[jt]s$/.test(file)) continue;
     const { cases } = (await import(join(directory, file))) as { cases: OpCases };
     for (const device of devices)
-      describe.skipIf(!runs)(`${file.replace('.cases.ts', '')} on ${device}`, () => {
+      describe.skipIf(!runs)(`${file.replace(/\.cases.*/, '')} on ${device}`, () => {
         afterEach(disposeAll);
         cases(device);
       });

@@ -1,0 +1,162 @@
+import { format, inspect, isDeepStrictEqual } from 'node:util';
+
+// As much of vitest as the case files use, for a machine that has the bundle and no node_modules: vitest with what it
+// needs is twice as large as Node. There it stands in vitest's place; here case_runner.test.ts holds it against vitest.
+
+type Body = () => unknown;
+// biome-ignore lint/suspicious/noExplicitAny: the rows of a table are whatever the body of its test takes
+type RowBody = (...row: any[]) => unknown;
+
+interface Test {
+  name: string;
+  skipped: boolean;
+  after: readonly Body[];
+  body: Body;
+}
+
+interface Group {
+  name: string;
+  skipped: boolean;
+  after: readonly Body[];
+}
+
+export interface Outcome {
+  passed: number;
+  skipped: number;
+  failed: { name: string; message: string }[];
+}
+
+let group: Group = { name: '', skipped: false, after: [] };
+let tests: Test[] = [];
+
+function inGroup(title: string, body: Body, skipped: boolean): void {
+  const outer = group;
+  group = { name: `${outer.name}${title} › `, skipped: outer.skipped || skipped, after: outer.after };
+  body();
+  group = outer;
+}
+
+function add(title: string, body: Body, skipped: boolean): void {
+  tests.push({ ...group, name: group.name + title, skipped: group.skipped || skipped, body });
+}
+
+/** `title` with the values of a row of a table: %i and the like in order, $name from a row that is an object. */
+function titled(title: string, row: readonly unknown[]): string {
+  const named = title.replace(/\$(\w+)/g, (whole, key) => {
+    const [object] = row as Record<string, unknown>[];
+    return typeof object === 'object' && key in object ? inspect(object[key]) : whole;
+  });
+  const places = named.match(/%[sdifjoO]/g)?.length ?? 0;
+  return format(named, ...row.slice(0, places));
+}
+
+type Declare = (title: string, body: Body, skipped: boolean) => void;
+
+function each(declare: Declare, skipped: boolean) {
+  return (table: readonly unknown[]) => (title: string, body: RowBody) => {
+    for (const item of table) {
+      const row = Array.isArray(item) ? item : [item];
+      declare(titled(title, row), () => body(...row), skipped);
+    }
+  };
+}
+
+function declarer(declare: Declare) {
+  const of = (skipped: boolean) =>
+    Object.assign((title: string, body: Body) => declare(title, body, skipped), {
+      each: each(declare, skipped),
+    });
+  return Object.assign(of(false), { skipIf: of });
+}
+
+export const describe = declarer(inGroup);
+export const it = declarer(add);
+
+/** Runs `body` after each test that is declared later in this group. */
+export function afterEach(body: Body): void {
+  group = { ...group, after: [...group.after, body] };
+}
+
+/** Runs all that has been declared, one after the other. */
+export async function runDeclared(): Promise<Outcome> {
+  const outcome: Outcome = { passed: 0, skipped: 0, failed: [] };
+  const declared = tests;
+  tests = [];
+  for (const { name, skipped, after, body } of declared) {
+    if (skipped) {
+      outcome.skipped++;
+      continue;
+    }
+    const errors: unknown[] = [];
+    for (const step of [body, ...after]) {
+      try {
+        await step();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length === 0) outcome.passed++;
+    else
+      outcome.failed.push({ name, message: errors.map((e) => (e as Error).message ?? String(e)).join('; ') });
+  }
+  return outcome;
+}
+
+function matches(actual: unknown, expected: unknown): boolean {
+  if (typeof expected !== 'object' || expected === null) return Object.is(actual, expected);
+  if (Array.isArray(expected)) return isDeepStrictEqual(actual, expected);
+  return (
+    typeof actual === 'object' &&
+    actual !== null &&
+    Object.entries(expected).every(([key, value]) => matches((actual as Record<string, unknown>)[key], value))
+  );
+}
+
+/** Whether `call` throws an error with `message` in it. */
+function throws(call: () => unknown, message = ''): boolean {
+  try {
+    call();
+  } catch (error) {
+    return (error as Error).message.includes(message);
+  }
+  return false;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: what is compared may be anything
+const MATCHERS: Record<string, (actual: any, expected: any) => boolean> = {
+  toBe: Object.is,
+  toBeNaN: Number.isNaN,
+  toEqual: isDeepStrictEqual,
+  toMatchObject: matches,
+  toBeLessThan: (a, b) => a < b,
+  toBeLessThanOrEqual: (a, b) => a <= b,
+  toBeGreaterThan: (a, b) => a > b,
+  toThrow: throws,
+};
+
+type Matchers = Record<string, (expected?: unknown) => void>;
+
+function matchersOf(actual: unknown, what: string, negated: boolean): Matchers {
+  return Object.fromEntries(
+    Object.entries(MATCHERS).map(([name, matcher]) => [
+      name,
+      (expected?: unknown) => {
+        if (matcher(actual, expected) !== negated) return;
+        const words = `${inspect(actual)} ${negated ? 'not.' : ''}${name} ${inspect(expected)}`;
+        expect.fail(what === '' ? words : `${what}: ${words}`);
+      },
+    ]),
+  );
+}
+
+export const expect = Object.assign(
+  (actual: unknown, what = '') =>
+    ({ ...matchersOf(actual, what, false), not: matchersOf(actual, what, true) }) as Matchers & {
+      not: Matchers;
+    },
+  {
+    fail(message: string): never {
+      throw new Error(message);
+    },
+  },
+);
