@@ -83,11 +83,14 @@ export function checkSettings(
     );
   }
   if (valid.model_config !== undefined) faults.push(...modelConfigFaults(valid.model_config, placeOf));
-  if (valid.device !== undefined && valid.device !== 'auto' && !addon.devices().includes(valid.device)) {
-    const devices = addon.devices().join(', ');
+  const { device } = valid;
+  if (device !== undefined && device !== 'auto' && !addon.devices().includes(device)) {
+    const [devices, missing] = [addon.devices().join(', '), addon.missing()[device]];
     wrong(
       'device',
-      `"${valid.device}" is not in this build, which has ${devices}; auto takes the best there is`,
+      missing === undefined
+        ? `"${device}" is not in this build, which has ${devices}; auto takes the best there is`
+        : `${device} cannot be used: ${missing}; \`tstrain doctor\` tells more, and auto takes the best there is (${devices})`,
     );
   }
   const { eval_strategy: evaluates } = valid;

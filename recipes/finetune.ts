@@ -246,10 +246,7 @@ async function trainPrepared(
     await replaceSynced(join(outputDir, RESOLVED_CONFIG), renderConfig(config));
 
     say(
-      `${count(parameters.layout.parameters)} parameters in ${prepared.precision}, ` +
-        `${plural(machine.threads, 'thread')}, ${machine.instruction_set}, GEMM by ` +
-        `${machine.onednn ? `oneDNN ${machine.onednn}` : 'the built-in kernels (no oneDNN)'}` +
-        `${config.bf16 && machine.bf16_gemm === 'float32' ? '; this processor has no bf16 instructions: bf16 products are computed in float32' : ''}`,
+      `${count(parameters.layout.parameters)} parameters in ${prepared.precision} on ${describeDevice(prepared)}`,
     );
     say(
       from
@@ -314,6 +311,14 @@ function otherObjective({ path, state }: RunState, { name }: Objective): UserErr
     `--resume: ${path} was made with the objective ${state.objective}, this run has ${name}; ` +
       'start a new run in another output_dir',
   );
+}
+
+/** Where a run computes and with what, and why there if it was not told. */
+function describeDevice({ config, device, precision }: PreparedRun): string {
+  const products = addon.dtypes[precision === 'bf16' ? 'bfloat16' : 'float32'].code;
+  const others = Object.entries(addon.missing()).map(([name, missing]) => `; ${name} cannot be used: ${missing}`);
+  const why = config.device === 'auto' ? ` (auto takes the best there is${others.join('')})` : '';
+  return `${device}${why}: ${addon.describe(device, products)}`;
 }
 
 function machineState(): TrainerState['machine'] {

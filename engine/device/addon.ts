@@ -51,10 +51,41 @@ export interface DeviceStats {
   flops: number;
 }
 
+/** A library of CUDA's. Texts are empty where there is nothing to say. */
+export interface CudaLibrary {
+  /** Why it cannot be used, in words. */
+  missing: string;
+  path: string;
+  version: string;
+}
+
+/** What there is of CUDA on this machine, whether or not it can be used. */
+export interface CudaFacts {
+  /** Why no card can be used, in words; empty when one can. */
+  missing: string;
+  /** The driver's library. */
+  driver: string;
+  driverVersion: string;
+  card: string;
+  computeCapability: string;
+  /** Of the card, bytes. */
+  memory: number;
+  /** How kernels are made for the card. */
+  kernels: string;
+  nvrtc: CudaLibrary;
+}
+
 /** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */
 export interface Addon {
-  /** The devices that compute, the default first. */
+  /** The devices that can compute on this machine, the default first. */
   devices(): DeviceName[];
+  /** Of each other device of this build, why it cannot. */
+  missing(): Record<DeviceName, string>;
+  /** What computes on a device, and how products of operands of the type `products` are made. */
+  describe(device: DeviceName, products: number): string;
+  /** How far a plan says that a device's arena grows: to be said before the arena is used. */
+  expectArena(device: DeviceName, bytes: number): void;
+  cuda(): CudaFacts;
   /**
    * A matrix of so many `columns` (0: no matrix) has the slack behind it that the device wants for products of operands
    * of the type `products`: elements that ops may use as they like (see native/tensor.h).
@@ -169,6 +200,18 @@ export const addon: Addon = {
   setThreads,
   get devices() {
     return loadAddon().devices;
+  },
+  get missing() {
+    return loadAddon().missing;
+  },
+  get describe() {
+    return loadAddon().describe;
+  },
+  get expectArena() {
+    return loadAddon().expectArena;
+  },
+  get cuda() {
+    return loadAddon().cuda;
   },
   get alloc() {
     return loadAddon().alloc;

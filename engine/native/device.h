@@ -63,6 +63,8 @@ struct DeviceKind {
   i64 (*slack)(DType type, i64 rows, i64 columns);
   // Opens it.
   Memory& (*memory)();
+  // What computes there, and how products of operands of `products` are made: in words for a person.
+  std::string (*description)(DType products);
 };
 
 // A device in use, or the plan of one (`meta`): the same counts, and ops that do nothing, without memory. What is
@@ -73,6 +75,7 @@ class Device {
   static Device plan_of(const DeviceKind& kind);
 
   const std::string& name() const { return name_; }
+  std::string description(DType products) const { return kind_.description(products); }
   const OpTable& ops() const { return ops_; }
   const WorkspaceTable& workspaces() const { return *kind_.workspaces; }
   i64 slack(DType type, i64 rows, i64 columns) const { return kind_.slack(type, rows, columns); }

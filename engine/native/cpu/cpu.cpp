@@ -4,15 +4,28 @@
 #include <cstring>
 
 #include "onednn.h"
+#include "threads.h"
 
 namespace tstrain {
 
 namespace {
 std::string nothing() { return ""; }
+
+std::string description(DType products) {
+  int threads = thread_count();
+  std::string onednn = onednn_version(), words = std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ");
+  words += std::string(cpu_kernels().instruction_set) + ", GEMM by ";
+  words += onednn.empty() ? "the built-in kernels (no oneDNN)" : "oneDNN " + onednn;
+  if (products == DType::bf16 && bf16_gemm() == Bf16Gemm::float32)
+    words += "; this processor has no bf16 instructions: bf16 products are computed in float32";
+  return words;
+}
+
 const OpTable& ops() { return cpu_kernels().ops; }
 }  // namespace
 
-const DeviceKind cpu_device = {"cpu", nothing, ops, &cpu_workspaces, kCpuAlignment, kRowStep, row_slack, cpu_memory};
+const DeviceKind cpu_device = {"cpu",    nothing,   ops,        &cpu_workspaces, kCpuAlignment,
+                               kRowStep, row_slack, cpu_memory, description};
 
 const CpuKernels& cpu_kernels() {
   const char* wanted = std::getenv("TSTRAIN_ISA");

@@ -1,6 +1,8 @@
 #include "cuda.h"
 
 #include "card.h"
+#include "cublaslt.h"
+#include "kernels.h"
 #include "launch.h"
 
 namespace tstrain {
@@ -18,10 +20,17 @@ const OpTable& ops() {
 
 std::string missing() { return cuda::driver().missing; }
 
+std::string description(DType) {
+  auto& blas = cuda::cublaslt();
+  std::string gemm = blas.missing.empty() ? "cuBLASLt " + blas.version : "the built-in kernels (" + blas.missing + ")";
+  return cuda::driver().card + ", kernels " + cuda::kernels_come_from() + ", GEMM by " + gemm;
+}
+
 i64 no_slack(DType, i64, i64) { return 0; }
 
 }  // namespace
 
-const DeviceKind cuda_device = {"cuda", missing, ops, &cuda::workspaces, cuda::kAlignment, 1, no_slack, cuda::memory};
+const DeviceKind cuda_device = {"cuda", missing,  ops,          &cuda::workspaces, cuda::kAlignment,
+                                1,      no_slack, cuda::memory, description};
 
 }  // namespace tstrain

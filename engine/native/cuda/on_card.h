@@ -34,6 +34,8 @@ __device__ inline void store(bf16* p, float x) { *p = rounded(x); }
 __device__ inline i64 first() { return i64(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline i64 all() { return i64(gridDim.x) * blockDim.x; }
 
+#define kInfinity __int_as_float(0x7f800000)
+
 constexpr u32 kWholeWarp = 0xffffffff;
 
 // The sum over the 32 threads of a warp, the same in each, in one fixed order.

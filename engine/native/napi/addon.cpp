@@ -16,6 +16,9 @@
 #include "../cpu/cpu.h"
 #include "../cpu/onednn.h"
 #include "../cpu/threads.h"
+#include "../cuda/driver.h"
+#include "../cuda/kernels.h"
+#include "../cuda/nvrtc.h"
 #include "../ops.h"
 #include "buffers.h"
 #include "contracts.h"
@@ -357,6 +360,64 @@ napi_value js_reset_stats(napi_env env, napi_callback_info info) {
   });
 }
 
+// missing(): of each device that cannot compute here, why.
+napi_value js_missing(napi_env env, napi_callback_info) {
+  return guarded(env, [&] {
+    napi_value o;
+    napi_create_object(env, &o);
+    for (auto* kind : device_kinds())
+      if (auto why = kind->missing(); !why.empty())
+        napi_set_named_property(env, o, kind->name, string(env, why.c_str()));
+    return o;
+  });
+}
+
+// describe(device, products): see DeviceKind.
+napi_value js_describe(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    return string(env, to_device(env, a.v[0]).description(to_dtype(env, a.v[1])).c_str());
+  });
+}
+
+// expectArena(device, bytes): how far a plan says that its arena grows.
+napi_value js_expect_arena(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    to_device(env, a.v[0]).expect_arena(to_integer(env, a.v[1]));
+    return undefined(env);
+  });
+}
+
+std::string version_text(int major, int minor) { return std::to_string(major) + "." + std::to_string(minor); }
+
+// What there is of CUDA, whether or not it can be used.
+napi_value js_cuda(napi_env env, napi_callback_info) {
+  return guarded(env, [&] {
+    auto object = [&](std::initializer_list<std::pair<const char*, std::string>> texts) {
+      napi_value o;
+      napi_create_object(env, &o);
+      for (auto& [key, text] : texts) napi_set_named_property(env, o, key, string(env, text.c_str()));
+      return o;
+    };
+    auto& d = cuda::driver();
+    auto& n = cuda::nvrtc(d.version);
+    bool usable = d.missing.empty();
+    napi_value o = object({{"missing", d.missing},
+                           {"driver", d.path},
+                           {"driverVersion", d.version ? version_text(d.version / 1000, d.version % 1000 / 10) : ""},
+                           {"card", d.card},
+                           {"computeCapability", d.major ? version_text(d.major, d.minor) : ""},
+                           {"kernels", usable ? cuda::kernels_come_from() : ""}});
+    napi_set_named_property(env, o, "memory", number(env, f64(d.total_bytes)));
+    napi_set_named_property(env, o, "nvrtc",
+                            object({{"missing", n.missing},
+                                    {"path", n.path},
+                                    {"version", n.missing.empty() ? version_text(n.major, n.minor) : ""}}));
+    return o;
+  });
+}
+
 napi_value js_set_threads(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<1> a(env, info);
@@ -471,6 +532,10 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "resetStats", js_reset_stats);
   add(exports, "setThreads", js_set_threads);
   add(exports, "info", js_info);
+  add(exports, "missing", js_missing);
+  add(exports, "describe", js_describe);
+  add(exports, "expectArena", js_expect_arena);
+  add(exports, "cuda", js_cuda);
   napi_value ops;
   napi_create_object(env, &ops);
 #define TSTRAIN_BIND(name, parameters, ...) \

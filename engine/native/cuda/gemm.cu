@@ -1,0 +1,335 @@
+// C (+)= A·B. Where cuBLASLt is there and has an algorithm, it does the work; otherwise the built-in product below, one
+// tile of C a block. Each element of C is one sum in the order of k, in one thread's registers, whichever tile it falls
+// into: results depend neither on the card nor on how many rows there are.
+//
+// bfloat16: mma.sync on tiles of 128 × 128 or 64 × 64 by 32 of depth, 4 warps of a quarter each, fp32 accumulators in
+// registers. Operands come to shared memory by cp.async, 3 and 4 stages ahead (48 and 32 KiB), and to registers by
+// ldmatrix. A tile of 128 does 64 FLOPs for each byte it reads of A and B and, since a warp has 64 × 64, 21 for each byte
+// of shared memory. Expected, not yet seen on a card: 60–70 % of the tensor cores' peak on Ampere and Ada, 40–50 % on
+// Hopper, whose other half only wgmma reaches. Where an operand is not aligned to 16 bytes (its pointer, or its row
+// length) its elements are loaded one by one: expected at a fifth of that.
+//
+// float32: plain multiply-adds (no TF32), 256 threads with 8 × 8 or 4 × 4 elements of C each, double-buffered tiles of 128
+// × 128 by 8 or 64 × 64 by 16. Expected 70 % of the plain peak with tiles of 128.
+#ifdef __CUDACC_RTC__
+#include "on_card.h"
+
+// Which tile of C this block has. Blocks that run at one time go through 8 rows of tiles, column by column, so that they
+// share what they read.
+struct Place {
+  i64 row, column;
+};
+template <int kTile>
+__device__ inline Place place_of_block(i64 m, i64 n) {
+  constexpr i64 kBand = 8;
+  i64 down = (m + kTile - 1) / kTile, across = (n + kTile - 1) / kTile;
+  i64 top = blockIdx.x / (kBand * across) * kBand, within = blockIdx.x % (kBand * across);
+  i64 height = down - top < kBand ? down - top : kBand;
+  return {(top + within % height) * kTile, within / height * kTile};
+}
+
+// An operand as it lies in memory: `lines` of `length` elements, one after the other. A line is a row of C (or a column)
+// with all its depth when `deep`, else one step of depth with all rows.
+template <class T>
+struct Operand {
+  const T* data;
+  i64 lines, length;
+  bool whole;  // in pieces of 16 bytes
+
+  __device__ Operand(const T* data, i64 rows, i64 depth, bool deep)
+      : data(data), lines(deep ? rows : depth), length(deep ? depth : rows) {
+    whole = u64(data) % 16 == 0 && length * i64(sizeof(T)) % 16 == 0;
+  }
+};
+
+// ---- bfloat16 -------------------------------------------------------------------------------------------------
+
+constexpr int kDepth = 32, kThreads = 128;
+
+// A tile of an operand in shared memory: lines as in memory, in chunks of 16 bytes, whose places in a line are swapped
+// so that the 8 chunks one ldmatrix reads lie in 8 different sets of banks.
+template <int kTile, bool kDeep>
+struct Tile {
+  static constexpr int kChunks = (kDeep ? kDepth : kTile) / 8;  // of a line
+
+  static __device__ u32 place(u32 line, u32 chunk) {
+    u32 swapped = kDeep ? chunk ^ (line / 2 % 4) : chunk ^ (line % 8);
+    return (line * kChunks + swapped) * 16;
+  }
+
+  // Asks for the elements from `row` and `depth` on. Beyond the operand's end there are zeros.
+  static __device__ void fill(u32 tile, const Operand<bf16>& x, i64 row, i64 depth) {
+#pragma unroll
+    for (int i = 0; i < kTile * kDepth / 8 / kThreads; i++) {
+      u32 at = threadIdx.x + i * kThreads, line = at / kChunks, chunk = at % kChunks;
+      i64 y = (kDeep ? row : depth) + line, left = x.length - ((kDeep ? depth : row) + chunk * 8);
+      if (y >= x.lines) left = 0;
+      const bf16* from = x.data + y * x.length + x.length - left;
+      u32 to = tile + place(line, chunk);
+      if (x.whole) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     :
+                     : "r"(to), "l"(left > 0 ? from : x.data), "r"(left > 0 ? 16 : 0)
+                     : "memory");
+      } else {
+        u32 pairs[4] = {};
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+          if (e < left) pairs[e / 2] |= u32(from[e].bits) << e % 2 * 16;
+        asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+                     :
+                     : "r"(to), "r"(pairs[0]), "r"(pairs[1]), "r"(pairs[2]), "r"(pairs[3])
+                     : "memory");
+      }
+    }
+  }
+
+  // 16 rows by 16 of depth, as mma has its first operand. To the second one registers 0 and 2 are 8 of these rows, 1 and
+  // 3 the other 8.
+  static __device__ void fragment(u32 (&to)[4], u32 tile, int row, int depth) {
+    u32 lane = threadIdx.x % 32;
+    if (kDeep)
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                   : "r"(tile + place(row + lane % 16, depth / 8 + lane / 16))
+                   : "memory");
+    else
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                   : "r"(tile + place(depth + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2))
+                   : "memory");
+  }
+};
+
+// c += a·b for 16 × 8 elements of c and 16 of depth.
+__device__ inline void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ inline u32 shared_address(const void* p) {
+  u64 address;
+  asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(p));
+  return u32(address);
+}
+
+// wide: C is float32, not bfloat16.
+template <bool kTransA, bool kTransB, int kTile>
+__global__ void __launch_bounds__(kThreads, kTile == 128 ? 2 : 3)
+    gemm_bf16(void* c, const bf16* a, const bf16* b, i64 m, i64 n, i64 k, bool wide, bool accumulate) {
+  using TileA = Tile<kTile, !kTransA>;
+  using TileB = Tile<kTile, kTransB>;
+  constexpr int kStages = kTile == 128 ? 3 : 4, kBytes = kTile * kDepth * 2, kWarp = kTile / 2;
+  __shared__ __align__(128) unsigned char stages[kStages][2][kBytes];
+  u32 base = shared_address(stages);
+  Operand<bf16> from_a(a, m, k, !kTransA), from_b(b, n, k, kTransB);
+  Place place = place_of_block<kTile>(m, n);
+  int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int warp_row = warp / 2 * kWarp, warp_column = warp % 2 * kWarp;
+
+  float sums[kWarp / 16][kWarp / 8][4] = {};
+  i64 steps = (k + kDepth - 1) / kDepth;
+  for (i64 step = 1 - kStages; step < steps; step++) {
+    if (step >= 0) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+      // All threads' parts of this stage are there, and all are done with the one that is filled next.
+      __syncthreads();
+    }
+    i64 ahead = step + kStages - 1;
+    if (ahead < steps) {
+      u32 stage = base + u32(ahead % kStages) * 2 * kBytes;
+      TileA::fill(stage, from_a, place.row, ahead * kDepth);
+      TileB::fill(stage + kBytes, from_b, place.column, ahead * kDepth);
+    }
+    // A group each turn, if of nothing, so that how many are under way is always known.
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    if (step < 0) continue;
+    u32 stage = base + u32(step % kStages) * 2 * kBytes;
+#pragma unroll
+    for (int depth = 0; depth < kDepth; depth += 16) {
+      u32 fragments_a[kWarp / 16][4], fragments_b[kWarp / 16][4];
+#pragma unroll
+      for (int i = 0; i < kWarp / 16; i++) {
+        TileA::fragment(fragments_a[i], stage, warp_row + i * 16, depth);
+        TileB::fragment(fragments_b[i], stage + kBytes, warp_column + i * 16, depth);
+      }
+#pragma unroll
+      for (int i = 0; i < kWarp / 16; i++)
+#pragma unroll
+        for (int j = 0; j < kWarp / 8; j++)
+          multiply(sums[i][j], fragments_a[i], fragments_b[j / 2][j % 2], fragments_b[j / 2][j % 2 + 2]);
+    }
+  }
+
+  // By way of shared memory, 16 rows of a warp's at a time, so that what a warp writes lies together.
+  __syncthreads();
+  constexpr int kLine = kWarp + 8;
+  float* mine = reinterpret_cast<float*>(stages) + warp * 16 * kLine;
+  static_assert(4 * 16 * kLine * sizeof(float) <= sizeof(stages), "");
+#pragma unroll
+  for (int i = 0; i < kWarp / 16; i++) {
+#pragma unroll
+    for (int j = 0; j < kWarp / 8; j++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        *reinterpret_cast<float2*>(mine + (half * 8 + lane / 4) * kLine + j * 8 + lane % 4 * 2) =
+            float2{sums[i][j][half * 2], sums[i][j][half * 2 + 1]};
+    __syncwarp();
+#pragma unroll 4
+    for (int at = lane; at < 16 * kWarp; at += 32) {
+      i64 y = place.row + warp_row + i * 16 + at / kWarp, x = place.column + warp_column + at % kWarp;
+      if (y >= m || x >= n) continue;
+      float sum = mine[at / kWarp * kLine + at % kWarp];
+      if (wide) {
+        float* to = static_cast<float*>(c) + y * n + x;
+        store(to, accumulate ? load(to) + sum : sum);
+      } else {
+        bf16* to = static_cast<bf16*>(c) + y * n + x;
+        store(to, accumulate ? load(to) + sum : sum);
+      }
+    }
+    __syncwarp();
+  }
+}
+
+// ---- float32 --------------------------------------------------------------------------------------------------
+
+constexpr int kThreadsF32 = 256;
+
+// A tile of an operand: kTile rows by kDepthF32, four elements of memory a thread.
+template <int kTile>
+struct TileF32 {
+  static constexpr int kDepthF32 = 4 * kThreadsF32 / kTile;
+  // A line for each step of depth, with room behind it so that threads that store one row's depth hit different banks.
+  static constexpr int kLine = kTile + 4;
+
+  static __device__ void fetch(float (&to)[4], const Operand<float>& x, bool deep, i64 row, i64 depth) {
+    int quads = (deep ? kDepthF32 : kTile) / 4, line = threadIdx.x / quads, quad = threadIdx.x % quads;
+    i64 y = (deep ? row : depth) + line, left = x.length - ((deep ? depth : row) + quad * 4);
+    if (y >= x.lines) left = 0;
+    const float* from = x.data + y * x.length + x.length - left;
+    if (x.whole) {
+      float4 four = left > 0 ? *reinterpret_cast<const float4*>(from) : float4{0, 0, 0, 0};
+      to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; e++) to[e] = e < left ? from[e] : 0;
+    }
+  }
+
+  static __device__ void put(float* tile, const float (&x)[4], bool deep) {
+    int quads = (deep ? kDepthF32 : kTile) / 4, line = threadIdx.x / quads, quad = threadIdx.x % quads;
+    if (deep) {
+#pragma unroll
+      for (int e = 0; e < 4; e++) tile[(quad * 4 + e) * kLine + line] = x[e];
+    } else {
+      *reinterpret_cast<float4*>(tile + line * kLine + quad * 4) = float4{x[0], x[1], x[2], x[3]};
+    }
+  }
+};
+
+template <int kTile>
+__global__ void __launch_bounds__(kThreadsF32, 2) gemm_f32(float* c, const float* a, const float* b, i64 m, i64 n,
+                                                           i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  using T = TileF32<kTile>;
+  // A thread's rows are four together in each 64, and so are its columns.
+  constexpr int kFours = kTile / 64;
+  __shared__ __align__(16) float tiles[2][2][T::kDepthF32 * T::kLine];
+  Operand<float> from_a(a, m, k, !trans_a), from_b(b, n, k, trans_b);
+  Place place = place_of_block<kTile>(m, n);
+  i64 row = place.row, column = place.column;
+  int y0 = threadIdx.x / 16 * 4, x0 = threadIdx.x % 16 * 4;
+
+  float next_a[4], next_b[4];
+  auto fetch = [&](i64 depth) {
+    T::fetch(next_a, from_a, !trans_a, row, depth);
+    T::fetch(next_b, from_b, trans_b, column, depth);
+  };
+  auto put = [&](int buffer) {
+    T::put(tiles[buffer][0], next_a, !trans_a);
+    T::put(tiles[buffer][1], next_b, trans_b);
+  };
+
+  float sums[kFours * 4][kFours * 4] = {};
+  fetch(0);
+  put(0);
+  __syncthreads();
+  int buffer = 0;
+  for (i64 depth = 0; depth < k; depth += T::kDepthF32, buffer ^= 1) {
+    bool more = depth + T::kDepthF32 < k;
+    if (more) fetch(depth + T::kDepthF32);
+    const float *tile_a = tiles[buffer][0] + y0, *tile_b = tiles[buffer][1] + x0;
+#pragma unroll 2
+    for (int p = 0; p < T::kDepthF32; p++) {
+      float ya[kFours * 4], xb[kFours * 4];
+#pragma unroll
+      for (int f = 0; f < kFours; f++) {
+        float4 fa = *reinterpret_cast<const float4*>(tile_a + p * T::kLine + f * 64);
+        float4 fb = *reinterpret_cast<const float4*>(tile_b + p * T::kLine + f * 64);
+        ya[f * 4] = fa.x, ya[f * 4 + 1] = fa.y, ya[f * 4 + 2] = fa.z, ya[f * 4 + 3] = fa.w;
+        xb[f * 4] = fb.x, xb[f * 4 + 1] = fb.y, xb[f * 4 + 2] = fb.z, xb[f * 4 + 3] = fb.w;
+      }
+#pragma unroll
+      for (int i = 0; i < kFours * 4; i++)
+#pragma unroll
+        for (int j = 0; j < kFours * 4; j++) sums[i][j] = fmaf(ya[i], xb[j], sums[i][j]);
+    }
+    // The other buffer was read before the last barrier.
+    if (more) put(buffer ^ 1);
+    __syncthreads();
+  }
+
+#pragma unroll
+  for (int i = 0; i < kFours * 4; i++) {
+    i64 y = row + i / 4 * 64 + y0 + i % 4;
+    if (y >= m) continue;
+    float* line = c + y * n + column + x0;
+#pragma unroll
+    for (int j = 0; j < kFours * 4; j++) {
+      float* to = line + j / 4 * 64 + j % 4;
+      if (to < c + (y + 1) * n) *to = accumulate ? *to + sums[i][j] : sums[i][j];
+    }
+  }
+}
+
+KERNELS(gemm_bf16<false, false, 64>, gemm_bf16<false, true, 64>, gemm_bf16<true, false, 64>, gemm_bf16<true, true, 64>,
+        gemm_bf16<false, false, 128>, gemm_bf16<false, true, 128>, gemm_bf16<true, false, 128>,
+        gemm_bf16<true, true, 128>, gemm_f32<64>, gemm_f32<128>)
+
+#else
+#include "card.h"
+#include "cublaslt.h"
+#include "launch.h"
+
+namespace tstrain::cuda {
+
+void gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+  if (m == 0 || n == 0) return;
+  if (k == 0) {
+    if (!accumulate)
+      check(driver().cuMemsetD8Async(reinterpret_cast<CUdeviceptr>(c.data), 0, size_t(m * n * size_of(c.dtype)),
+                                     static_cast<CUstream>(context.stream)),
+            "filling C with zeros");
+    return;
+  }
+  if (cublaslt_gemm(context, c, a, b, m, n, k, trans_a, trans_b, accumulate)) return;
+  // Large tiles where there are enough of them for a large card.
+  auto tiles = [&](i64 tile) { return (m + tile - 1) / tile * ((n + tile - 1) / tile); };
+  bool large = tiles(128) >= 128;
+  bool f32 = a.dtype == DType::f32;
+  std::string name =
+      f32 ? "gemm_f32<" : std::string("gemm_bf16<") + (trans_a ? "true," : "false,") + (trans_b ? "true," : "false,");
+  auto& product = kernel((name + (large ? "128>" : "64>")).c_str());
+  Grid grid(tiles(large ? 128 : 64));
+  if (f32)
+    launch(context, product, grid.with_threads(256), c.data, a.data, b.data, m, n, k, trans_a, trans_b, accumulate);
+  else
+    launch(context, product, grid.with_threads(128), c.data, a.data, b.data, m, n, k, c.dtype == DType::f32,
+           accumulate);
+}
+
+}  // namespace tstrain::cuda
+
+#endif
