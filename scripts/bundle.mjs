@@ -23,8 +23,13 @@ import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const ADDON = 'build/native/tstrain.node';
-/** Besides JavaScript: what a run reads of the project. */
-const FILES = ['configs', 'LICENSE', 'benchmarks/peer_torch.py'];
+/** Besides JavaScript: what a run, and scripts/card.sh, read of the project. */
+const FILES = [
+  'configs',
+  'LICENSE',
+  'scripts/card.sh',
+  ...['cu', 'ptx'].map((end) => `benchmarks/card/fragments.${end}`),
+];
 /** What the op cases read. */
 const CASE_FILES = ['tests/fixtures/checkpoint/rounding.safetensors'];
 /** Of the machine that the bundle runs on: the libraries of glibc, all others are in the bundle. */
@@ -76,7 +81,12 @@ export async function assemble(directory) {
   put(join(root, 'LICENSE'), 'LICENSES/tstrain');
   put(nodeLicense(), 'LICENSES/node');
 
-  const libraries = librariesOf([process.execPath, join(root, ADDON)]);
+  output('make', '--no-print-directory', '-s', '-C', 'engine/native', 'card');
+  const programs = readdirSync(join(root, 'benchmarks/card'))
+    .filter((name) => name.endsWith('.cpp'))
+    .map((name) => `build/card/${basename(name, '.cpp')}`);
+  const built = [ADDON, ...programs];
+  const libraries = librariesOf([process.execPath, ...built.map((file) => join(root, file))]);
   if (![...libraries.keys()].some((library) => library.startsWith('libdnnl.')))
     throw new Refused('the addon was built without oneDNN; apt-get install libdnnl-dev, then npm run build');
   for (const [library, path] of libraries) {
@@ -84,9 +94,9 @@ export async function assemble(directory) {
     for (const text of licensesOf(path)) put(text, join('LICENSES', basename(dirname(text)), basename(text)));
   }
   put(process.execPath, 'bin/node');
-  put(join(root, ADDON), ADDON);
+  for (const file of built) put(join(root, file), file);
 
-  const binaries = ['bin/node', ADDON, ...[...libraries.keys()].map((library) => `lib/${library}`)];
+  const binaries = ['bin/node', ...built, ...[...libraries.keys()].map((library) => `lib/${library}`)];
   for (const file of binaries) output('strip', '--strip-unneeded', join(directory, file));
   const faults = binaries.flatMap((file) => glibcFaults(join(directory, file), file));
   if (faults.length > 0)

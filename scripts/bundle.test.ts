@@ -95,6 +95,16 @@ describe.skipIf(reason !== undefined)('in an empty root', () => {
     expect(stdout).toMatch(/^device +cpu: /m);
   });
 
+  it('card.sh says in one line that there is no card', () => {
+    const start = performance.now();
+    expect(inRoot('tstrain/scripts/card.sh a')).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: "card.sh: there is no card to ask: NVIDIA's driver (libcuda.so.1) is not installed\n",
+    });
+    expect(performance.now() - start).toBeLessThan(2000);
+  });
+
   it('the op cases are there, and hold', () => {
     const { status, stdout } = inRoot(
       'LD_LIBRARY_PATH=tstrain/lib tstrain/bin/node tstrain/dist/tests/run_op_cases.js cpu',
