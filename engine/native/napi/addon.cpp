@@ -16,6 +16,7 @@
 #include "../cpu/cpu.h"
 #include "../cpu/onednn.h"
 #include "../cpu/threads.h"
+#include "../cuda/cublaslt.h"
 #include "../cuda/driver.h"
 #include "../cuda/kernels.h"
 #include "../cuda/nvrtc.h"
@@ -414,6 +415,17 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
                             object({{"missing", n.missing},
                                     {"path", n.path},
                                     {"version", n.missing.empty() ? version_text(n.major, n.minor) : ""}}));
+    if (usable) {
+      auto& blas = cuda::cublaslt();
+      auto& products = cuda::cublaslt_counts();
+      napi_value b = object({{"missing", blas.missing},
+                             {"path", blas.path},
+                             {"version", blas.version},
+                             {"firstDeclined", products.first_declined}});
+      napi_set_named_property(env, b, "products", number(env, f64(products.done)));
+      napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
+      napi_set_named_property(env, o, "cublasLt", b);
+    }
     return o;
   });
 }
