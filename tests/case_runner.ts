@@ -1,7 +1,7 @@
 import { format, inspect, isDeepStrictEqual } from 'node:util';
 
 // As much of vitest as the case files use, for a machine that has the bundle and no node_modules: vitest with what it
-// needs is twice as large as Node. There it stands in vitest's place; here case_runner.test.ts holds it against vitest.
+// needs takes 50 MB. There it stands in vitest's place; here case_runner.test.ts holds it against vitest.
 
 type Body = () => unknown;
 // biome-ignore lint/suspicious/noExplicitAny: the rows of a table are whatever the body of its test takes
