@@ -42,12 +42,12 @@ const Kernel& kernel(const char* name, std::initializer_list<DType> types = {});
 void launch_raw(const Context& context, const Kernel& kernel, const Grid& grid, void** arguments);
 
 // Queues a kernel on the context's stream. The arguments go to the kernel's parameters as they are, so they have the very
-// types those have: pointers, i64, float, double or bool. Nothing happens when the grid is empty.
+// types those have: pointers, i64, float, double, bool or Four. Nothing happens when the grid is empty.
 template <class... A>
 void launch(const Context& context, const Kernel& kernel, const Grid& grid, A... arguments) {
   static_assert((... && (std::is_pointer_v<A> || std::is_same_v<A, i64> || std::is_same_v<A, float> ||
-                         std::is_same_v<A, double> || std::is_same_v<A, bool>)),
-                "a kernel's parameters are pointers, i64, float, double and bool");
+                         std::is_same_v<A, double> || std::is_same_v<A, bool> || std::is_same_v<A, Four>)),
+                "a kernel's parameters are pointers, i64, float, double, bool and Four");
   void* pointers[] = {static_cast<void*>(&arguments)..., nullptr};
   launch_raw(context, kernel, grid, pointers);
 }

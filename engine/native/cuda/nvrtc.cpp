@@ -77,7 +77,9 @@ struct OwnProgram {
 };
 
 const std::vector<std::string>& common_options() {
-  static const std::vector<std::string> options = {"--std=c++17", "--no-source-include"};
+  // Generic lambdas are kernels' code too, which only the last one says.
+  static const std::vector<std::string> options = {"--std=c++17", "--no-source-include",
+                                                   "--device-as-default-execution-space"};
   return options;
 }
 
