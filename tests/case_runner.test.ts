@@ -61,6 +61,7 @@ it('toThrow looks for the message, toBeNaN for NaN, and fail fails', () => {
   };
   expect(holds(() => runner.expect(fails).toThrow('too large'))).toBe(true);
   expect(holds(() => runner.expect(fails).toThrow('too small'))).toBe(false);
+  expect(() => runner.expect(fails).not.toThrow()).toThrow("'the sizes are too large' not.toThrow");
   expect(holds(() => runner.expect(() => {}).toThrow())).toBe(false);
   expect(holds(() => runner.expect(() => {}).not.toThrow())).toBe(true);
   expect(holds(() => runner.expect(Number.NaN).toBeNaN())).toBe(true);
@@ -80,7 +81,7 @@ it('counts what passes, fails and is skipped, and looks around after each', asyn
     runner.it.each([[1, { a: 2 }]])('fails for %i, %j', (x) => runner.expect(x).toBe(2));
     runner.it('is good, but leaves something behind', () => {});
     runner.describe.skipIf(true)('inner', () => {
-      runner.it.each([{ size: 3 }])('of $size', () => runner.expect.fail('never run'));
+      runner.it.each([{ size: { rows: 3 } }])('of $size.rows', () => runner.expect.fail('never run'));
     });
   });
   runner.it('stands outside', () => {});

@@ -40,11 +40,12 @@ function add(title: string, body: Body, skipped: boolean): void {
   tests.push({ ...group, name: group.name + title, skipped: group.skipped || skipped, body });
 }
 
-/** `title` with the values of a row of a table: %i and the like in order, $name from a row that is an object. */
+/** `title` with the values of a row of a table: %i and the like in order, $name and $name.of from a row that is an object. */
 function titled(title: string, row: readonly unknown[]): string {
-  const named = title.replace(/\$(\w+)/g, (whole, key) => {
-    const [object] = row as Record<string, unknown>[];
-    return typeof object === 'object' && key in object ? inspect(object[key]) : whole;
+  const named = title.replace(/\$(\w[\w.]*)/g, (whole, path: string) => {
+    // biome-ignore lint/suspicious/noExplicitAny: rows are objects of any kind
+    const value = path.split('.').reduce((object: any, key) => object?.[key], row[0]);
+    return value === undefined ? whole : typeof value === 'string' ? value : inspect(value);
   });
   const places = named.match(/%[sdifjoO]/g)?.length ?? 0;
   return format(named, ...row.slice(0, places));
@@ -112,14 +113,14 @@ function matches(actual: unknown, expected: unknown): boolean {
   );
 }
 
-/** Whether `call` throws an error with `message` in it. */
-function throws(call: () => unknown, message = ''): boolean {
+/** The message of what `call` throws; undefined when it throws nothing. */
+function thrownBy(call: () => unknown): string | undefined {
   try {
     call();
   } catch (error) {
-    return (error as Error).message.includes(message);
+    return (error as Error).message;
   }
-  return false;
+  return undefined;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: what is compared may be anything
@@ -131,7 +132,8 @@ const MATCHERS: Record<string, (actual: any, expected: any) => boolean> = {
   toBeLessThan: (a, b) => a < b,
   toBeLessThanOrEqual: (a, b) => a <= b,
   toBeGreaterThan: (a, b) => a > b,
-  toThrow: throws,
+  // Of what thrownBy() gives.
+  toThrow: (thrown, message = '') => thrown?.includes(message) ?? false,
 };
 
 type Matchers = Record<string, (expected?: unknown) => void>;
@@ -141,8 +143,9 @@ function matchersOf(actual: unknown, what: string, negated: boolean): Matchers {
     Object.entries(MATCHERS).map(([name, matcher]) => [
       name,
       (expected?: unknown) => {
-        if (matcher(actual, expected) !== negated) return;
-        const words = `${inspect(actual)} ${negated ? 'not.' : ''}${name} ${inspect(expected)}`;
+        const subject = name === 'toThrow' ? thrownBy(actual as () => unknown) : actual;
+        if (matcher(subject, expected) !== negated) return;
+        const words = `${inspect(subject)} ${negated ? 'not.' : ''}${name} ${inspect(expected)}`;
         expect.fail(what === '' ? words : `${what}: ${words}`);
       },
     ]),

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { addon } from '../../engine/device/addon.js';
 import { currentCommit, describeMachine } from '../machine.js';
 import { ClockLog, cardFacts, describeClocks } from './nvidia_smi.js';
-import { type Answer, PARTS } from './questions.js';
+import { type Answer, PARTS, stopAll } from './questions.js';
 
 // `scripts/card.sh a|b|c [DIRECTORY]`: everything that a card must be asked. Each part ends with a table, and writes all
 // that was answered into DIRECTORY, $OUT or ./card-results, anew after each question: what stops it loses one answer.
@@ -78,5 +78,10 @@ async function main(part: string, directory: string): Promise<number> {
   return asked.some(({ answer }) => 'wrong' in answer && answer.wrong) ? 1 : 0;
 }
 
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+  process.once(signal, () => {
+    stopAll();
+    process.exit(1);
+  });
 const [, , part = '', directory = process.env.OUT ?? 'card-results'] = process.argv;
 process.exitCode = await main(part, directory);

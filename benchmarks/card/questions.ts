@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,28 +32,46 @@ interface Ran {
   failure: string;
 }
 
+/** Programs that are at work, each with what it has started as a group of its own: none may go on beside the next question. */
+const atWork = new Set<ChildProcess>();
+
+/** Ends whatever a question has started. */
+export function stopAll(): void {
+  for (const child of atWork) stopGroup(child);
+}
+
+function stopGroup({ pid }: ChildProcess): void {
+  try {
+    process.kill(-pid!, 'SIGKILL');
+  } catch {
+    // It never began, or has ended.
+  }
+}
+
 /** Runs a program for at most so long. Never throws: what a program says before it dies is an answer. */
 function run(
   command: string,
   args: readonly string[],
-  { seconds, env = {}, cwd }: { seconds: number; env?: NodeJS.ProcessEnv; cwd?: string },
+  { seconds, env = {} }: { seconds: number; env?: NodeJS.ProcessEnv },
 ): Promise<Ran> {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
-      cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
     });
+    atWork.add(child);
     const [stdout, stderr]: string[][] = [[], []];
     child.stdout.setEncoding('utf8').on('data', (text) => stdout.push(text));
     child.stderr.setEncoding('utf8').on('data', (text) => stderr.push(text));
     let late = false;
     const timer = setTimeout(() => {
       late = true;
-      child.kill('SIGKILL');
+      stopGroup(child);
     }, seconds * 1000);
     const end = (failure: string) => {
       clearTimeout(timer);
+      atWork.delete(child);
       resolve({ stdout: stdout.join(''), failure });
     };
     child.on('error', (error) => end(error.message));
@@ -75,7 +93,7 @@ function run(
 function node(
   script: string,
   args: readonly string[],
-  options: { seconds: number; env?: NodeJS.ProcessEnv; cwd?: string },
+  options: { seconds: number; env?: NodeJS.ProcessEnv },
 ) {
   return run(process.execPath, [join(root, 'dist', script), ...args], options);
 }
