@@ -316,7 +316,9 @@ function otherObjective({ path, state }: RunState, { name }: Objective): UserErr
 /** Where a run computes and with what, and why there if it was not told. */
 function describeDevice({ config, device, precision }: PreparedRun): string {
   const products = addon.dtypes[precision === 'bf16' ? 'bfloat16' : 'float32'].code;
-  const others = Object.entries(addon.missing()).map(([name, missing]) => `; ${name} cannot be used: ${missing}`);
+  const others = Object.entries(addon.missing()).map(
+    ([name, missing]) => `; ${name} cannot be used: ${missing}`,
+  );
   const why = config.device === 'auto' ? ` (auto takes the best there is${others.join('')})` : '';
   return `${device}${why}: ${addon.describe(device, products)}`;
 }

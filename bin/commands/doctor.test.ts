@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { addon, defaultDevice } from '../../engine/device/addon.js';
-import { type Diagnosis, describe as describeMachine, findLibraries } from './doctor.js';
+import { type Diagnosis, describe as describeMachine } from './doctor.js';
 
 const GiB = 2 ** 30;
 const machine: Diagnosis = {
@@ -18,7 +18,17 @@ const machine: Diagnosis = {
   threads: { count: 2, from: 'physical cores' },
   memory: { total: 6 * GiB, available: 5.5 * GiB, limited: true },
   disk: { directory: '/runs', free: 100 * GiB },
-  cuda: { device: null, libraries: { libcuda: '/lib/libcuda.so.1', libnvrtc: null } },
+  cuda: {
+    missing: "NVIDIA's driver (libcuda.so.1) is not installed",
+    driver: '',
+    driverVersion: '',
+    card: '',
+    computeCapability: '',
+    memory: 0,
+    kernels: '',
+    nvrtc: { missing: 'not found', path: '', version: '' },
+    cublaslt: { missing: '', path: '', version: '' },
+  },
   devices: ['cpu'],
   device: 'cpu',
 };
@@ -40,8 +50,8 @@ describe('the lines of tstrain doctor', () => {
       'threads     2: 4 physical cores (8 hardware threads) by affinity, CPU quota 2.5',
       'memory      5.5 GiB available of 6.0 GiB, the limit of the control group',
       'disk        100.0 GiB free in /runs',
-      'CUDA        device: not in this version; libraries: libcuda /lib/libcuda.so.1, libnvrtc missing',
-      'device      cpu: the only one',
+      "CUDA        no card can be used: NVIDIA's driver (libcuda.so.1) is not installed",
+      'device      cpu: the only one that can be used here',
     ]);
   });
 
@@ -65,6 +75,47 @@ describe('the lines of tstrain doctor', () => {
     const addon = { instruction_set: 'avx512', bf16_gemm: 'float32', onednn: null };
     expect(describeMachine({ ...machine, addon })).toContain(
       'GEMM        built-in: TSTRAIN_ONEDNN=0 asks for it; matrix products take longer',
+    );
+  });
+
+  const card = {
+    missing: '',
+    driver: '/lib/libcuda.so.1',
+    driverVersion: '12.8',
+    card: 'Card 9000',
+    computeCapability: '9.0',
+    memory: 80 * GiB,
+    kernels: 'compiled for sm_90a by NVRTC 12.8',
+    nvrtc: { missing: '', path: '/lib/libnvrtc.so.12', version: '12.8' },
+    cublaslt: { missing: '', path: '/lib/libcublasLt.so.12', version: '12.8.4' },
+  };
+
+  it('tell of a card and of the libraries beside it', () => {
+    expect(describeMachine({ ...machine, cuda: card })).toEqual(
+      expect.arrayContaining([
+        'CUDA        Card 9000 (compute capability 9.0, 80.0 GiB), driver of CUDA 12.8',
+        'NVRTC       12.8 (/lib/libnvrtc.so.12): kernels are compiled for sm_90a by NVRTC 12.8',
+        'cuBLASLt    12.8.4 (/lib/libcublasLt.so.12)',
+      ]),
+    );
+  });
+
+  it('say what a missing library costs and which package brings it', () => {
+    const none = { missing: 'not found', path: '', version: '' };
+    const elsewhere = 'in another place than a virtual environment in use, TSTRAIN_CUDA_PATH names it';
+    expect(describeMachine({ ...machine, cuda: { ...card, nvrtc: none, cublaslt: none } })).toEqual(
+      expect.arrayContaining([
+        'NVRTC       not found: kernels are compiled by the driver from PTX for compute_80, which use nothing that came ' +
+          `after Ampere; \`pip install nvidia-cuda-nvrtc-cu12\` brings it; ${elsewhere}`,
+        'cuBLASLt    not found: matrix products are made by the built-in kernels, which are slower; ' +
+          `\`pip install nvidia-cublas-cu12\` brings it; ${elsewhere}`,
+      ]),
+    );
+    expect(
+      describeMachine({ ...machine, cuda: { ...card, driverVersion: '13.0', cublaslt: none } }),
+    ).toContain(
+      'cuBLASLt    not found: matrix products are made by the built-in kernels, which are slower; ' +
+        `\`pip install nvidia-cublas\` brings it; ${elsewhere}`,
     );
   });
 
@@ -99,7 +150,7 @@ describe('tstrain doctor', () => {
     expect(diagnosis.addon).toHaveProperty('instruction_set');
     expect(diagnosis).toMatchObject({ devices: addon.devices(), device: defaultDevice() });
     expect(diagnosis.memory.total).toBeGreaterThan(0);
-    expect(Object.keys(diagnosis.cuda.libraries)).toEqual(['libcuda', 'libnvrtc', 'libcublasLt']);
+    expect(diagnosis.cuda).toEqual(addon.cuda());
     expect(process.exitCode).toBeUndefined();
   });
 
@@ -111,26 +162,5 @@ describe('tstrain doctor', () => {
       'addon       does not load: /nowhere/tstrain.node is missing; TSTRAIN_ADDON names it',
     );
     expect(process.exitCode).toBe(1);
-  });
-});
-
-describe('findLibraries', () => {
-  const cache = `3 libs found in cache \`/etc/ld.so.cache'
-\tlibnvrtc.so.11 (libc6,x86-64) => /usr/lib/libnvrtc.so.11
-\tlibnvrtc.so.12 (libc6,x86-64) => /usr/lib/libnvrtc.so.12
-\tlibcuda.so.1 (libc6) => /usr/lib32/libcuda.so.1
-`;
-
-  it('takes the newest of the right architecture, and LD_LIBRARY_PATH first', () => {
-    expect(findLibraries(cache, [], () => false)).toEqual({
-      libcuda: null,
-      libnvrtc: '/usr/lib/libnvrtc.so.12',
-      libcublasLt: null,
-    });
-    const present = new Set(['/opt/cuda/libnvrtc.so.12', '/opt/cuda/libcuda.so.1']);
-    expect(findLibraries(cache, ['', '/opt/cuda'], (path) => present.has(path))).toMatchObject({
-      libcuda: '/opt/cuda/libcuda.so.1',
-      libnvrtc: '/opt/cuda/libnvrtc.so.12',
-    });
   });
 });

@@ -1,9 +1,6 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
-import { addon, buildCommand } from '../../engine/device/addon.js';
+import { addon, buildCommand, type CudaFacts } from '../../engine/device/addon.js';
 import { availableMemory, type Memory } from '../../engine/machine/memory.js';
 import { type Processor, processor } from '../../engine/machine/processor.js';
 import { availableCores, type Cores, defaultThreads } from '../../engine/machine/threads.js';
@@ -21,8 +18,9 @@ export interface Diagnosis {
   threads: { count: number; from: 'TSTRAIN_NUM_THREADS' | 'physical cores' };
   memory: Memory;
   disk: { directory: string; free: number };
-  cuda: { device: null; libraries: Record<string, string | null> };
-  /** The devices of this build, the best first, and the one that `device: auto` takes. */
+  /** What there is of CUDA, whether or not it can be used. */
+  cuda: CudaFacts | null;
+  /** The devices that can compute here, the best first, and the one that `device: auto` takes. */
   devices: string[];
   device: string | null;
 }
@@ -54,7 +52,7 @@ export function examine(): Diagnosis {
     },
     memory: availableMemory(),
     disk: { directory, free: freeDisk(directory) },
-    cuda: { device: null, libraries: gpuLibraries() },
+    cuda: native.cuda,
     devices: native.devices,
     device: native.devices[0] ?? null,
   };
@@ -82,15 +80,11 @@ export function describe(d: Diagnosis): string[] {
     line('memory', memoryText(d.memory)),
     line('disk', `${gib(d.disk.free)} free in ${d.disk.directory}`),
   );
-  const libraries = Object.entries(d.cuda.libraries).map(([name, path]) => `${name} ${path ?? 'missing'}`);
-  lines.push(
-    line('CUDA', `device: not in this version; libraries: ${libraries.join(', ')}`),
-    line('device', deviceText(d)),
-  );
-  return lines;
+  if (d.cuda !== null) for (const [subject, text] of cudaTexts(d.cuda)) lines.push(line(subject, text));
+  return [...lines, line('device', deviceText(d))];
 }
 
-function nativeAddon(): Pick<Diagnosis, 'addon' | 'devices'> {
+function nativeAddon(): Pick<Diagnosis, 'addon' | 'devices' | 'cuda'> {
   try {
     // Whether OpenMP would grant the default threads is another question than whether the addon loads.
     addon.setThreads(1);
@@ -98,15 +92,46 @@ function nativeAddon(): Pick<Diagnosis, 'addon' | 'devices'> {
     return {
       addon: { instruction_set: instructionSet, bf16_gemm: bf16Gemm, onednn: onednn || null },
       devices: addon.devices(),
+      cuda: addon.cuda(),
     };
   } catch (error) {
-    return { addon: { error: (error as Error).message }, devices: [] };
+    return { addon: { error: (error as Error).message }, devices: [], cuda: null };
   }
 }
 
 function deviceText({ device, devices }: Diagnosis): string {
   if (device === null) return 'none: without the addon nothing can be trained';
-  return devices.length === 1 ? `${device}: the only one` : `${device}: the best of ${devices.join(', ')}`;
+  return devices.length === 1
+    ? `${device}: the only one that can be used here`
+    : `${device}: the best of ${devices.join(', ')}`;
+}
+
+/** Subject and text of what there is of CUDA, and of what each missing piece costs. */
+function cudaTexts({ missing, card, computeCapability, memory, driverVersion, ...d }: CudaFacts): string[][] {
+  if (missing) return [['CUDA', `no card can be used: ${missing}`]];
+  // The packages of CUDA 13 dropped its version from their names.
+  const wheel = (name: string) =>
+    `\`pip install ${name}${driverVersion.startsWith('12.') ? '-cu12' : ''}\` brings it; in another place than a ` +
+    'virtual environment in use, TSTRAIN_CUDA_PATH names it';
+  return [
+    [
+      'CUDA',
+      `${card} (compute capability ${computeCapability}, ${gib(memory)}), driver of CUDA ${driverVersion}`,
+    ],
+    [
+      'NVRTC',
+      d.nvrtc.missing
+        ? `${d.nvrtc.missing}: kernels are compiled by the driver from PTX for compute_80, which use nothing that came ` +
+          `after Ampere; ${wheel('nvidia-cuda-nvrtc')}`
+        : `${d.nvrtc.version} (${d.nvrtc.path}): kernels are ${d.kernels}`,
+    ],
+    [
+      'cuBLASLt',
+      d.cublaslt.missing
+        ? `${d.cublaslt.missing}: matrix products are made by the built-in kernels, which are slower; ${wheel('nvidia-cublas')}`
+        : `${d.cublaslt.version} (${d.cublaslt.path})`,
+    ],
+  ];
 }
 
 function builtInGemm(): string {
@@ -134,38 +159,4 @@ function threadReason({ threads, processor: { cores } }: Diagnosis): string {
 
 function memoryText({ total, available, limited }: Memory): string {
   return `${gib(available)} available of ${gib(total)}${limited ? ', the limit of the control group' : ''}`;
-}
-
-/** Where the dynamic loader would find the libraries of a CUDA device; those of a toolkit carry its version. */
-function gpuLibraries(): Diagnosis['cuda']['libraries'] {
-  const ldconfig = spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' });
-  return findLibraries(ldconfig.stdout ?? '', (process.env.LD_LIBRARY_PATH ?? '').split(':'), existsSync);
-}
-
-/**
- * @param cache what `ldconfig -p` prints
- * @param directories searched before it
- */
-export function findLibraries(
-  cache: string,
-  directories: readonly string[],
-  exists: (path: string) => boolean,
-): Diagnosis['cuda']['libraries'] {
-  const toolkit = (name: string) => [13, 12, 11].map((major) => `${name}.so.${major}`);
-  const wanted = {
-    libcuda: ['libcuda.so.1'],
-    libnvrtc: toolkit('libnvrtc'),
-    libcublasLt: toolkit('libcublasLt'),
-  };
-  const cached = new Map(
-    [...cache.matchAll(/^\s*(\S+) \([^)]*x86-64[^)]*\) => (\S+)$/gm)].map(([, name, path]) => [name, path]),
-  );
-  const find = (file: string) =>
-    directories
-      .filter(Boolean)
-      .map((directory) => join(directory, file))
-      .find(exists) ?? cached.get(file);
-  return Object.fromEntries(
-    Object.entries(wanted).map(([name, files]) => [name, files.map(find).find(Boolean) ?? null]),
-  );
 }

@@ -158,9 +158,8 @@ std::string kernels_come_from() {
   auto lacks = compiler_lacks();
   auto& n = nvrtc(driver().version);
   if (lacks.empty())
-    return "compiled for " + architecture() + " by NVRTC " + std::to_string(n.major) + "." + std::to_string(n.minor) +
-           " (" + n.path + ")";
-  return "compiled by the driver from PTX for compute_80, since " + lacks;
+    return "compiled for " + architecture() + " by NVRTC " + std::to_string(n.major) + "." + std::to_string(n.minor);
+  return "compiled by the driver from PTX for compute_80 (" + lacks + ")";
 }
 
 }  // namespace tstrain::cuda
