@@ -30,8 +30,8 @@ const FILES = [
   'scripts/card.sh',
   ...['cu', 'ptx'].map((end) => `benchmarks/card/fragments.${end}`),
 ];
-/** What the op cases read. */
-const CASE_FILES = ['tests/fixtures/checkpoint/rounding.safetensors'];
+/** What op cases and goldens read. */
+const CASE_FILES = ['tests/fixtures/checkpoint/rounding.safetensors', 'tests/fixtures/llama'];
 /** Of the machine that the bundle runs on: the libraries of glibc, all others are in the bundle. */
 const GLIBC_LIBRARY = /^(ld-linux-x86-64|lib(c|m|dl|pthread|rt|util|resolv|mvec|anl))\.so/;
 const NEWEST_GLIBC = '2.36';
@@ -69,7 +69,7 @@ export async function assemble(directory) {
     put(join(root, file), file);
     if (file.startsWith('node_modules/')) packages.add(packageOf(file));
   }
-  await addOpCases(directory);
+  await addCases(directory);
   const list = [...packages].sort().map((path) => {
     put(join(root, path, 'package.json'), join(path, 'package.json'));
     for (const file of readdirSync(join(root, path)).filter((name) => /^(licen[cs]e|notice)/i.test(name)))
@@ -103,11 +103,12 @@ export async function assemble(directory) {
     throw new Refused(`the bundle would need more than glibc ${NEWEST_GLIBC}: ${faults.join('; ')}`);
 }
 
-/** The cases of every op, and what runs them without vitest: a card is asked to pass them. */
-async function addOpCases(directory) {
+/** The cases of every op, the goldens, and what runs them without vitest: a card is asked to pass them. */
+async function addCases(directory) {
   const options = { absWorkingDir: root, outbase: root, platform: 'node', format: 'esm', logLevel: 'error' };
   const entryPoints = [
     'tests/run_op_cases.ts',
+    'tests/run_goldens.ts',
     ...listFiles('engine/ops').filter((file) => file.endsWith('.cases.ts')),
   ];
   const all = { ...options, entryPoints, bundle: true, packages: 'external', write: false, metafile: true };

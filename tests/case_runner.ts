@@ -1,6 +1,6 @@
 import { format, inspect, isDeepStrictEqual } from 'node:util';
 
-// As much of vitest as the case files use, for a machine that has the bundle and no node_modules: vitest with what it
+// As much of vitest as op cases and goldens use, for a machine that has the bundle and no node_modules: vitest with what it
 // needs takes 50 MB. There it stands in vitest's place; here case_runner.test.ts holds it against vitest.
 
 type Body = () => unknown;
@@ -67,7 +67,7 @@ function declarer(declare: Declare) {
     Object.assign((title: string, body: Body) => declare(title, body, skipped), {
       each: each(declare, skipped),
     });
-  return Object.assign(of(false), { skipIf: of });
+  return Object.assign(of(false), { skipIf: of, skip: of(true) });
 }
 
 export const describe = declarer(inGroup);
@@ -124,11 +124,12 @@ function thrownBy(call: () => unknown): string | undefined {
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: what is compared may be anything
-const MATCHERS: Record<string, (actual: any, expected: any) => boolean> = {
+const MATCHERS: Record<string, (actual: any, expected: any, digits?: any) => boolean> = {
   toBe: Object.is,
   toBeNaN: Number.isNaN,
   toEqual: isDeepStrictEqual,
   toMatchObject: matches,
+  toBeCloseTo: (a, b, digits) => Math.abs(a - b) < 10 ** -digits / 2,
   toBeLessThan: (a, b) => a < b,
   toBeLessThanOrEqual: (a, b) => a <= b,
   toBeGreaterThan: (a, b) => a > b,
@@ -136,15 +137,15 @@ const MATCHERS: Record<string, (actual: any, expected: any) => boolean> = {
   toThrow: (thrown, message = '') => thrown?.includes(message) ?? false,
 };
 
-type Matchers = Record<string, (expected?: unknown) => void>;
+type Matchers = Record<string, (expected?: unknown, digits?: number) => void>;
 
 function matchersOf(actual: unknown, what: string, negated: boolean): Matchers {
   return Object.fromEntries(
     Object.entries(MATCHERS).map(([name, matcher]) => [
       name,
-      (expected?: unknown) => {
+      (expected?: unknown, digits?: number) => {
         const subject = name === 'toThrow' ? thrownBy(actual as () => unknown) : actual;
-        if (matcher(subject, expected) !== negated) return;
+        if (matcher(subject, expected, digits) !== negated) return;
         const words = `${inspect(subject)} ${negated ? 'not.' : ''}${name} ${inspect(expected)}`;
         expect.fail(what === '' ? words : `${what}: ${words}`);
       },

@@ -162,17 +162,24 @@ const launches: Question = {
   },
 };
 
-/** The op cases, with the libraries that are there or with the driver alone. */
-function opCases(name: string, limit: number, env: NodeJS.ProcessEnv): Question {
+/** Tests that tests/case_runner.ts runs. */
+function cases(
+  name: string,
+  limit: number,
+  script: string,
+  args: string[],
+  env: NodeJS.ProcessEnv,
+): Question {
   return {
     name,
     limit,
     async ask({ seconds }) {
-      const ran = await node('tests/run_op_cases.js', ['cuda'], { seconds, env });
-      const answer = answerOf(ran, ({ passed, failed }: { passed: number; failed: { name: string }[] }) =>
-        failed.length === 0
-          ? `all ${passed} hold`
-          : `${failed.length} of ${passed + failed.length} FAIL: ${failed[0].name}`,
+      const answer = answerOf(
+        await node(`tests/${script}`, args, { seconds, env }),
+        ({ passed, failed }: { passed: number; failed: { name: string }[] }) =>
+          failed.length === 0
+            ? `all ${passed} hold`
+            : `${failed.length} of ${passed + failed.length} FAIL: ${failed[0].name}`,
       );
       const failed = 'data' in answer && (answer.data as { failed?: unknown[] })?.failed;
       return 'said' in answer && failed && failed.length > 0 ? { ...answer, wrong: true } : answer;
@@ -309,12 +316,12 @@ export const PARTS: Record<string, readonly Question[]> = {
     fragments,
     copies,
     launches,
-    opCases('op cases', 120, {}),
-    opCases('op cases, driver alone', 90, DRIVER_ALONE),
+    cases('op cases', 120, 'run_op_cases.js', ['cuda'], {}),
+    cases('op cases, driver alone', 90, 'run_op_cases.js', ['cuda'], DRIVER_ALONE),
     gemms,
   ],
   b: [
-    notYet('goldens', 'they are tests of vitest, which is not in the bundle'),
+    cases('goldens', 120, 'run_goldens.js', [], { TSTRAIN_DEVICE: 'cuda' }),
     twice,
     notYet('curves against PyTorch', 'the peer computes on the CPU so far'),
   ],
