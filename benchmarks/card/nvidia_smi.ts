@@ -68,7 +68,8 @@ export class ClockLog {
   }
 
   stop(): void {
-    this.child.kill();
+    // Node would kill its own group in place of a program that is not there.
+    if (this.child.pid !== undefined) this.child.kill();
   }
 }
 

@@ -77,14 +77,11 @@ function run(
     child.on('error', (error) => end(error.message));
     child.on('close', (code, signal) => {
       if (code === 0) return end('');
+      if (late) return end(`not done after ${Math.round(seconds)} s`);
       // Where Node dies of an error, the line that says so is not the last.
       const said = stderr.join('').trim();
-      const last = /^\w*Error: .*/m.exec(said)?.[0] ?? said.split('\n').at(-1)!.trim();
-      const how = late
-        ? `not done after ${Math.round(seconds)} s`
-        : signal
-          ? `ended by ${signal}`
-          : `status ${code}`;
+      const last = /\w*Error: .*/.exec(said)?.[0] ?? said.split('\n').at(-1)!.trim();
+      const how = signal ? `ended by ${signal}` : `status ${code}`;
       end(last ? `${last} (${how})` : how);
     });
   });
@@ -208,12 +205,15 @@ const gemms: Question = {
   },
 };
 
-/** Trains a shape from scratch on random ids, in `directory`; 4 rows of 512 a step, or shorter ones of the smallest. */
+/**
+ * Trains a shape from scratch on random ids, in `directory`; 4 rows of 512 a step, or shorter ones of the smallest.
+ * `under`: the words of a tool that runs it.
+ */
 async function train(
   directory: string,
   shape: keyof typeof SHAPES,
   steps: number,
-  { seconds }: { seconds: number },
+  { seconds, under = [] }: { seconds: number; under?: string[] },
 ) {
   const length = shape === '260k' ? 64 : 512;
   const { vocab_size } = SHAPES[shape];
@@ -240,7 +240,8 @@ async function train(
     save_strategy: 'no',
   };
   writeFileSync(`${directory}.yaml`, stringify(config));
-  return node('bin/tstrain.js', ['--config', `${directory}.yaml`], { seconds });
+  const [command, ...args] = [...under, process.execPath, join(root, 'dist/bin/tstrain.js')];
+  return run(command, [...args, '--config', `${directory}.yaml`, '--trace'], { seconds });
 }
 
 const twice: Question = {
@@ -276,22 +277,14 @@ const sanitizer: Question = {
   async ask(asking) {
     if (spawnSync('compute-sanitizer', ['--version']).error)
       return { leftOut: 'there is no compute-sanitizer here' };
-    const alone = await train(join(asking.scratch, 'try'), '260k', 1, { seconds: 60 });
-    if (alone.failure !== '') return { said: alone.failure, wrong: true };
     const tools = ['memcheck', 'racecheck', 'initcheck', 'synccheck'];
-    const config = join(asking.scratch, 'try.yaml');
     const data: Record<string, string> = {};
     for (const tool of tools) {
-      const words = ['--tool', tool, '--error-exitcode', '99', process.execPath];
-      const again = [
-        join(root, 'dist/bin/tstrain.js'),
-        '--config',
-        config,
-        '--set',
-        `output_dir=${asking.scratch}/${tool}`,
-      ];
-      const { failure } = await run('compute-sanitizer', [...words, ...again], {
+      const under = ['compute-sanitizer', '--tool', tool, '--error-exitcode', '99'];
+      const directory = join(asking.scratch, tool);
+      const { failure } = await train(directory, '260k', 1, {
         seconds: asking.seconds / tools.length,
+        under,
       });
       data[tool] = failure;
     }
@@ -299,6 +292,62 @@ const sanitizer: Question = {
     if (failed.length === 0)
       return { said: `${tools.join(', ')} find nothing in a step of a small model`, data };
     return { said: failed.map((tool) => `${tool}: ${data[tool]}`).join('; '), wrong: true, data };
+  },
+};
+
+/** Kernels of a training step, each alone, as ncu --csv prints them: a line a kernel and metric, names in the first one. */
+export function kernelTimes(csv: string): { kernel: string; launches: number; microseconds: number }[] {
+  const rows = csv
+    .split('\n')
+    .filter((line) => line.startsWith('"'))
+    .map((line) => line.slice(1, line.lastIndexOf('"')).split('","'));
+  const [names, ...lines] = rows;
+  const column = (name: string) => names.indexOf(name);
+  const kernels = new Map<string, { kernel: string; launches: number; microseconds: number }>();
+  const units: Record<string, number> = {
+    ns: 1e-3,
+    us: 1,
+    ms: 1e3,
+    s: 1e6,
+    nsecond: 1e-3,
+    usecond: 1,
+    msecond: 1e3,
+  };
+  for (const line of lines) {
+    const kernel = line[column('Kernel Name')];
+    const time =
+      Number(line[column('Metric Value')].replaceAll(',', '')) * units[line[column('Metric Unit')]];
+    const sum = kernels.get(kernel) ?? { kernel, launches: 0, microseconds: 0 };
+    kernels.set(kernel, { kernel, launches: sum.launches + 1, microseconds: sum.microseconds + time });
+  }
+  return [...kernels.values()].sort((a, b) => b.microseconds - a.microseconds);
+}
+
+const kernels: Question = {
+  name: 'kernels of a step of 110M, by ncu',
+  limit: 240,
+  async ask({ seconds, scratch }) {
+    if (spawnSync('ncu', ['--version']).error) return { leftOut: 'there is no ncu here' };
+    const [directory, log] = [join(scratch, 'step'), join(scratch, 'ncu.csv')];
+    // Clocks are not ncu's to change: the card may be shared.
+    const options = [
+      '--csv',
+      '--clock-control',
+      'none',
+      '--metrics',
+      'gpu__time_duration.sum',
+      '--log-file',
+      log,
+    ];
+    const { failure } = await train(directory, '110m', 1, { seconds, under: ['ncu', ...options] });
+    if (failure !== '')
+      return { said: failure, wrong: true, data: existsSync(log) && readFileSync(log, 'utf8') };
+    const data = kernelTimes(readFileSync(log, 'utf8'));
+    const [longest] = data;
+    if (longest === undefined) return { said: 'ncu saw no kernel', wrong: true };
+    const total = data.reduce((sum, { microseconds }) => sum + microseconds, 0);
+    const share = ((100 * longest.microseconds) / total).toFixed(0);
+    return { said: `${(total / 1e3).toFixed(2)} ms, of which ${share} % ${longest.kernel}`, data };
   },
 };
 
@@ -325,5 +374,5 @@ export const PARTS: Record<string, readonly Question[]> = {
     twice,
     notYet('curves against PyTorch', 'the peer computes on the CPU so far'),
   ],
-  c: [notYet('speed beside PyTorch', 'the peer computes on the CPU so far'), sanitizer],
+  c: [notYet('speed beside PyTorch', 'the peer computes on the CPU so far'), kernels, sanitizer],
 };
