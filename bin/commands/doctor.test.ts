@@ -27,7 +27,6 @@ const machine: Diagnosis = {
     memory: 0,
     kernels: '',
     nvrtc: { missing: 'not found', path: '', version: '' },
-    cublaslt: { missing: '', path: '', version: '' },
   },
   devices: ['cpu'],
   device: 'cpu',
@@ -78,6 +77,7 @@ describe('the lines of tstrain doctor', () => {
     );
   });
 
+  const noProducts = { products: 0, declined: 0, firstDeclined: '' };
   const card = {
     missing: '',
     driver: '/lib/libcuda.so.1',
@@ -87,7 +87,7 @@ describe('the lines of tstrain doctor', () => {
     memory: 80 * GiB,
     kernels: 'compiled for sm_90a by NVRTC 12.8',
     nvrtc: { missing: '', path: '/lib/libnvrtc.so.12', version: '12.8' },
-    cublaslt: { missing: '', path: '/lib/libcublasLt.so.12', version: '12.8.4' },
+    cublasLt: { missing: '', path: '/lib/libcublasLt.so.12', version: '12.8.4', ...noProducts },
   };
 
   it('tell of a card and of the libraries beside it', () => {
@@ -103,7 +103,9 @@ describe('the lines of tstrain doctor', () => {
   it('say what a missing library costs and which package brings it', () => {
     const none = { missing: 'not found', path: '', version: '' };
     const elsewhere = 'in another place than a virtual environment in use, TSTRAIN_CUDA_PATH names it';
-    expect(describeMachine({ ...machine, cuda: { ...card, nvrtc: none, cublaslt: none } })).toEqual(
+    expect(
+      describeMachine({ ...machine, cuda: { ...card, nvrtc: none, cublasLt: { ...none, ...noProducts } } }),
+    ).toEqual(
       expect.arrayContaining([
         'NVRTC       not found: kernels are compiled by the driver from PTX for compute_80, which use nothing that came ' +
           `after Ampere; \`pip install nvidia-cuda-nvrtc-cu12\` brings it; ${elsewhere}`,
@@ -112,7 +114,10 @@ describe('the lines of tstrain doctor', () => {
       ]),
     );
     expect(
-      describeMachine({ ...machine, cuda: { ...card, driverVersion: '13.0', cublaslt: none } }),
+      describeMachine({
+        ...machine,
+        cuda: { ...card, driverVersion: '13.0', cublasLt: { ...none, ...noProducts } },
+      }),
     ).toContain(
       'cuBLASLt    not found: matrix products are made by the built-in kernels, which are slower; ' +
         `\`pip install nvidia-cublas\` brings it; ${elsewhere}`,

@@ -73,11 +73,8 @@ export interface CudaFacts {
   /** How kernels are made for the card. */
   kernels: string;
   nvrtc: CudaLibrary;
-  /**
-   * Asked for only where a card can be used; with the products it did, those it has no algorithm for, and the first of these
-   * in words.
-   */
-  cublaslt: CudaLibrary & { products?: number; declined?: number; firstDeclined?: string };
+  /** Where a card can be used; with the products it did, those it has no algorithm for, and the first of these in words. */
+  cublasLt?: CudaLibrary & { products: number; declined: number; firstDeclined: string };
 }
 
 /** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */

@@ -415,17 +415,17 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
                             object({{"missing", n.missing},
                                     {"path", n.path},
                                     {"version", n.missing.empty() ? version_text(n.major, n.minor) : ""}}));
-    // It takes a card to look for it.
-    static const cuda::CublasLt unasked{};
-    auto& blas = usable ? cuda::cublaslt() : unasked;
-    auto& products = cuda::cublaslt_counts();
-    napi_value b = object({{"missing", blas.missing},
-                           {"path", blas.path},
-                           {"version", blas.version},
-                           {"firstDeclined", products.first_declined}});
-    napi_set_named_property(env, b, "products", number(env, f64(products.done)));
-    napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
-    napi_set_named_property(env, o, "cublaslt", b);
+    if (usable) {
+      auto& blas = cuda::cublaslt();
+      auto& products = cuda::cublaslt_counts();
+      napi_value b = object({{"missing", blas.missing},
+                             {"path", blas.path},
+                             {"version", blas.version},
+                             {"firstDeclined", products.first_declined}});
+      napi_set_named_property(env, b, "products", number(env, f64(products.done)));
+      napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
+      napi_set_named_property(env, o, "cublasLt", b);
+    }
     return o;
   });
 }
