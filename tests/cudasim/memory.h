@@ -10,14 +10,14 @@
 
 namespace cudasim {
 
-// V8 takes its memory from all over the first 2⁴⁶ bytes, programs and libraries lie at the end of the 2⁴⁷ there are.
-constexpr u64 kDeviceStart = u64(1) << 46, kDeviceBytes = u64(1) << 40;
+// V8 maps its heaps at random below 2^46, and the system from 2^47 downwards.
+constexpr u64 kDeviceStart = (u64(1) << 46) + (u64(1) << 42), kDeviceBytes = u64(1) << 40;
 
 // Who last wrote and read two bytes of the card's memory in which launch: run.cpp says how.
 struct Record {
   u64 written, read;
 };
-constexpr u64 kRecords = kDeviceStart + (u64(1) << 43);
+constexpr u64 kRecords = kDeviceStart + 8 * kDeviceBytes;
 inline Record* records_of(u64 address) {
   return reinterpret_cast<Record*>(kRecords + (address - kDeviceStart) / 2 * sizeof(Record));
 }
