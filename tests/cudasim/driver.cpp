@@ -222,7 +222,10 @@ int newest_ptx(int driver) {
   return 80 + (minor <= 5 ? minor : minor - 1);
 }
 
-void at_exit() { cudasim::tell_leaks(); }
+// After a failure nothing can be freed any more.
+void at_exit() {
+  if (state().error == CUDA_SUCCESS) cudasim::tell_leaks();
+}
 
 }  // namespace
 

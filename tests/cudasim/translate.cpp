@@ -1040,6 +1040,8 @@ class Emitter {
                                                      {"cp", &Emitter::copy_async},
                                                      {"atom", &Emitter::atomic},
                                                      {"red", &Emitter::atomic},
+                                                     {"dp2a", &Emitter::dot},
+                                                     {"dp4a", &Emitter::dot},
                                                      {"isspacep", &Emitter::is_space},
                                                      {"membar", &Emitter::nothing},
                                                      {"fence", &Emitter::nothing},
@@ -1329,6 +1331,20 @@ class Emitter {
     return "{ const u128 wide = u128(" + u + "(" + p + ")) + " + u + "(" + c + ")" + (uses ? " + carry" : "") + "; " +
            assign(operand(0), {'u', result.bits}, u + "(wide)") +
            (sets ? " carry = u32(wide >> " + to_string(result.bits) + ") & 1;" : "") + " }";
+  }
+
+  // Products of small integers in two registers, added up.
+  string dot() {
+    bool four = in_.opcode == "dp4a", high = !four && take_any({"lo", "hi"}) == "hi";
+    Type a = take_type(), b = take_type();
+    Type sum = {a.kind == 's' || b.kind == 's' ? 's' : 'u', 32};
+    string c = c_type(sum), x = value(3, sum);
+    for (int i = 0; i < (four ? 4 : 2); i++) {
+      string left = c_type({a.kind, four ? 8 : 16}) + "(" + value(1, a) + " >> " + to_string(i * (four ? 8 : 16)) + ")";
+      string right = c_type({b.kind, 8}) + "(" + value(2, b) + " >> " + to_string(8 * (i + (high ? 2 : 0))) + ")";
+      x += " + " + c + "(" + left + ") * " + c + "(" + right + ")";
+    }
+    return assign(operand(0), sum, x);
   }
 
   string divide() {
