@@ -3,6 +3,7 @@ import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { type Diagnosis, describe as describeMachine } from './doctor.js';
 
 const GiB = 2 ** 30;
+const noProducts = { products: 0, declined: 0, firstDeclined: '' };
 const machine: Diagnosis = {
   tstrain: '1.2.3',
   node: '22.1.0',
@@ -27,6 +28,7 @@ const machine: Diagnosis = {
     memory: 0,
     kernels: '',
     nvrtc: { missing: 'not found', path: '', version: '' },
+    cublaslt: { missing: '', path: '', version: '', ...noProducts },
   },
   devices: ['cpu'],
   device: 'cpu',
@@ -77,7 +79,6 @@ describe('the lines of tstrain doctor', () => {
     );
   });
 
-  const noProducts = { products: 0, declined: 0, firstDeclined: '' };
   const card = {
     missing: '',
     driver: '/lib/libcuda.so.1',
@@ -87,7 +88,7 @@ describe('the lines of tstrain doctor', () => {
     memory: 80 * GiB,
     kernels: 'compiled for sm_90a by NVRTC 12.8',
     nvrtc: { missing: '', path: '/lib/libnvrtc.so.12', version: '12.8' },
-    cublasLt: { missing: '', path: '/lib/libcublasLt.so.12', version: '12.8.4', ...noProducts },
+    cublaslt: { missing: '', path: '/lib/libcublasLt.so.12', version: '12.8.4', ...noProducts },
   };
 
   it('tell of a card and of the libraries beside it', () => {
@@ -104,7 +105,7 @@ describe('the lines of tstrain doctor', () => {
     const none = { missing: 'not found', path: '', version: '' };
     const elsewhere = 'in another place than a virtual environment in use, TSTRAIN_CUDA_PATH names it';
     expect(
-      describeMachine({ ...machine, cuda: { ...card, nvrtc: none, cublasLt: { ...none, ...noProducts } } }),
+      describeMachine({ ...machine, cuda: { ...card, nvrtc: none, cublaslt: { ...none, ...noProducts } } }),
     ).toEqual(
       expect.arrayContaining([
         'NVRTC       not found: kernels are compiled by the driver from PTX for compute_80, which use nothing that came ' +
@@ -116,7 +117,7 @@ describe('the lines of tstrain doctor', () => {
     expect(
       describeMachine({
         ...machine,
-        cuda: { ...card, driverVersion: '13.0', cublasLt: { ...none, ...noProducts } },
+        cuda: { ...card, driverVersion: '13.0', cublaslt: { ...none, ...noProducts } },
       }),
     ).toContain(
       'cuBLASLt    not found: matrix products are made by the built-in kernels, which are slower; ' +

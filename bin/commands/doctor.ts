@@ -108,7 +108,7 @@ function deviceText({ device, devices }: Diagnosis): string {
 
 /** Subject and text of what there is of CUDA, and of what each missing piece costs. */
 function cudaTexts({ missing, card, computeCapability, memory, driverVersion, ...d }: CudaFacts): string[][] {
-  if (missing || d.cublasLt === undefined) return [['CUDA', `no card can be used: ${missing}`]];
+  if (missing) return [['CUDA', `no card can be used: ${missing}`]];
   // The packages of CUDA 13 dropped its version from their names.
   const wheel = (name: string) =>
     `\`pip install ${name}${driverVersion.startsWith('12.') ? '-cu12' : ''}\` brings it; in another place than a ` +
@@ -127,9 +127,9 @@ function cudaTexts({ missing, card, computeCapability, memory, driverVersion, ..
     ],
     [
       'cuBLASLt',
-      d.cublasLt.missing
-        ? `${d.cublasLt.missing}: matrix products are made by the built-in kernels, which are slower; ${wheel('nvidia-cublas')}`
-        : `${d.cublasLt.version} (${d.cublasLt.path})`,
+      d.cublaslt.missing
+        ? `${d.cublaslt.missing}: matrix products are made by the built-in kernels, which are slower; ${wheel('nvidia-cublas')}`
+        : `${d.cublaslt.version} (${d.cublaslt.path})`,
     ],
   ];
 }

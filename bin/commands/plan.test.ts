@@ -213,11 +213,10 @@ describe('tstrain plan for people', () => {
 
 describe('a run that is too large', () => {
   const prepared = prepareRun(loadConfig(config), () => {});
-  const memory = (available: number) => ({ total: 2 ** 31, available, limited: false });
+  const memory = (available: number) => ({ total: 2 ** 31, available, limited: false, swap: 0, own: false });
 
   const room = (available: number, others: Partial<Room> = {}): Room => ({
     memory: memory(available),
-    swap: 0,
     arena: Number.POSITIVE_INFINITY,
     addresses: Number.POSITIVE_INFINITY,
     ...others,
@@ -233,10 +232,17 @@ describe('a run that is too large', () => {
     expect(() => checkMemory(run, room(1024))).toThrow(
       /; --set skip_memory_check=true starts it all the same$/,
     );
-    const warning = checkMemory(run, room(1024, { swap: 2 ** 31 }))!;
+    const warning = checkMemory(run, room(0, { memory: { ...memory(1024), swap: 2 ** 31 } }))!;
     expect(warning.replace('warning: ', '')).toMatch(fault);
     const insisting = { ...run, config: { ...run.config, skip_memory_check: true } };
     expect(checkMemory(insisting, room(1024))).toBe(warning);
+  });
+
+  it('is refused by what a device has of its own, without swap', async () => {
+    const run = await prepared;
+    expect(() => checkMemory(run, room(0, { memory: { ...memory(1024), own: true } }))).toThrow(
+      /^this run takes 0\.0 GiB of memory, and 0\.0 GiB of the device's 2\.0 GiB are available: it will run out of memory/,
+    );
   });
 
   it('is refused where `ulimit -v` leaves too few addresses, for its arena or beside it', async () => {
@@ -263,7 +269,7 @@ describe('a run that is too large', () => {
     const advice = (fixed: number, arena: number, own: Partial<typeof config> = {}) =>
       tooLarge(
         { total: (fixed + arena) * gib, arena: arena * gib },
-        { total: 20 * gib, available: 16 * gib, limited: false },
+        { total: 20 * gib, available: 16 * gib, limited: false, swap: 0, own: false },
         { ...config, ...own },
       ).replace(/^.*killed\. /, '');
     // A 7B run: no batch is small enough, and what is on already is not advised.

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream';
 import { Command } from 'commander';
-import { availableMemory } from '../../engine/machine/memory.js';
+import { deviceMemory } from '../../engine/device/memory.js';
 import { plainLine } from '../../errors.js';
 import { expandHome } from '../../recipes/home.js';
 import { tooLarge } from '../../recipes/plan/needs.js';
@@ -36,7 +36,8 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     onMessage: (line) => void screen.write(`${plainLine(line)}\n`),
   });
   if (!options.json) stdout.write(`${describe(report).join('\n')}\n`);
-  if (!report.machine.fits) stderr.write(`warning: ${tooLarge(report.memory, availableMemory(), config)}\n`);
+  if (!report.machine.fits)
+    stderr.write(`warning: ${tooLarge(report.memory, deviceMemory(report.device), config)}\n`);
 
   if (options.measure) {
     screen.write('measuring on the largest micro-batches and the first ones …\n');

@@ -1,6 +1,7 @@
 import { UserError } from '../../errors.js';
 import { type DeviceName, defaultDevice } from '../device/addon.js';
-import { availableMemory, bytesText, freeSwap } from '../machine/memory.js';
+import { deviceMemory } from '../device/memory.js';
+import { bytesText } from '../machine/memory.js';
 import { readLlamaConfig } from '../model/config.js';
 import { type Layout, layoutOf } from '../model/layout.js';
 import { LlamaForCausalLM } from '../model/llama.js';
@@ -26,7 +27,7 @@ export async function loadModel(
   const config = readLlamaConfig(directory);
   checkHfWeights(directory, config);
   const specs = causalLmSpecs(config, trainable);
-  checkMemory(directory, layoutOf(specs), precision);
+  checkMemory(directory, layoutOf(specs), precision, device);
   const parameters = new Parameters(config, device, precision, specs);
   try {
     const { unused, notes } = await loadHfWeights(directory, config, parameters);
@@ -39,10 +40,15 @@ export async function loadModel(
 }
 
 /** Of files as long as they say, sparse ones among them: what is taken is written at once. */
-function checkMemory(directory: string, { size, trainableSize }: Layout, precision: Precision): void {
+function checkMemory(
+  directory: string,
+  { size, trainableSize }: Layout,
+  precision: Precision,
+  device: DeviceName,
+): void {
   const bytes = precision === 'fp32' ? 4 * size : 2 * size + 4 * trainableSize;
-  const { available, limited } = availableMemory();
-  const most = available + (limited ? 0 : freeSwap());
+  const { available, swap } = deviceMemory(device);
+  const most = available + swap;
   if (bytes > most)
     throw new UserError(
       `${directory}: the weights of this model take ${bytesText(bytes)} of memory, and ${bytesText(most)} are ` +

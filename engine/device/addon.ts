@@ -49,6 +49,9 @@ export interface DeviceStats {
   heapBytes: number;
   heapHighWater: number;
   flops: number;
+  /** Of memory of the device's own; 0 where it is the machine's. */
+  memoryTotal: number;
+  memoryFree: number;
 }
 
 /** A library of CUDA's. Texts are empty where there is nothing to say. */
@@ -73,8 +76,11 @@ export interface CudaFacts {
   /** How kernels are made for the card. */
   kernels: string;
   nvrtc: CudaLibrary;
-  /** Where a card can be used; with the products it did, those it has no algorithm for, and the first of these in words. */
-  cublasLt?: CudaLibrary & { products: number; declined: number; firstDeclined: string };
+  /**
+   * Asked for only where a card can be used; with the products it did in this process, those it had no algorithm for, which
+   * the built-in kernels did, and the first of these in words.
+   */
+  cublaslt: CudaLibrary & { products: number; declined: number; firstDeclined: string };
 }
 
 /** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */
@@ -109,8 +115,10 @@ export interface Addon {
   resetStats(device: DeviceName): void;
   /** @throws UserError when OpenMP does not grant so many */
   setThreads(threads: number): void;
-  /** `rowStep`: products of matrices whose number of rows is a multiple of it leave nothing over. */
-  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number; rowStep: number };
+  /** Of the CPU's kernels. */
+  info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
+  /** Products of matrices whose number of rows is a multiple of it leave nothing over. */
+  rowStep(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
   dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
   ops: Ops;
@@ -205,6 +213,9 @@ export const addon: Addon = {
   },
   get missing() {
     return loadAddon().missing;
+  },
+  get rowStep() {
+    return loadAddon().rowStep;
   },
   get describe() {
     return loadAddon().describe;

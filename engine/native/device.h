@@ -43,6 +43,12 @@ class Memory {
   virtual void copy_in(char* to, const void* host, i64 bytes) = 0;
   virtual void copy_out(void* host, const char* from, i64 bytes) = 0;
 
+  // The device's own memory; nothing where it is the host's.
+  struct Room {
+    i64 total = 0, free = 0;
+  };
+  virtual Room room() { return {}; }
+
   virtual Stream stream() { return nullptr; }
   // Returns when all that was asked for is done.
   virtual void synchronize() = 0;
@@ -100,6 +106,8 @@ class Device {
   void copy_in(char* to, const void* host, i64 bytes);
   void copy_out(void* host, const char* from, i64 bytes);
 
+  Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
+  i64 row_step() const { return kind_.row_step; }
   const Arena& arena() const { return arena_; }
   i64 heap_bytes() const { return heap_bytes_; }
   i64 heap_high_water() const { return heap_high_water_; }

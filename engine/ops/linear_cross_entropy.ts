@@ -1,4 +1,4 @@
-import { addon } from '../device/addon.js';
+import { addon, type DeviceName } from '../device/addon.js';
 import { NativeTensor, release } from '../device/native_tensor.js';
 import { crossEntropy } from './cross_entropy.js';
 import { linearBackwardInput, linearBackwardWeight } from './linear.js';
@@ -14,8 +14,8 @@ import { linearBackwardInput, linearBackwardWeight } from './linear.js';
 const CHUNK_BYTES = 64 << 20;
 
 /** Rows of a chunk, for a vocabulary of that size: whole steps of rows, so that few shapes of products come up. */
-export function chunkRows(rows: number, vocab: number): number {
-  const { rowStep } = addon.info();
+export function chunkRows(device: DeviceName, rows: number, vocab: number): number {
+  const rowStep = addon.rowStep(device);
   return Math.min(rows, Math.max(1, Math.floor(CHUNK_BYTES / (4 * vocab * rowStep))) * rowStep);
 }
 
@@ -72,7 +72,7 @@ function forEachChunk(
       `linearCrossEntropy: h [${h.shape}] and w [${w.shape}] must be [rows, dim] and [vocab, dim], ` +
         `and targets [${targets.shape}] one for each row`,
     );
-  const most = chunkRows(total, vocab);
+  const most = chunkRows(h.device, total, vocab);
   for (let start = 0; start < total; start += most) {
     const rows = Math.min(most, total - start);
     const hidden = h.view([rows, dim], start * dim);

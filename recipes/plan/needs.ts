@@ -1,6 +1,7 @@
 import { measureRun, type RunSchedule } from '../../data/index.js';
 import { addon, type DeviceName } from '../../engine/device/addon.js';
-import { addressesLeft, availableMemory, freeSwap, type Memory } from '../../engine/machine/memory.js';
+import { type DeviceMemory, deviceMemory } from '../../engine/device/memory.js';
+import { addressesLeft } from '../../engine/machine/memory.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
 import { layoutOf } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
@@ -38,27 +39,24 @@ export function stepsLookedAt({ schedule, dataset }: Pick<PreparedRun, 'schedule
 
 /** What of memory a run may take. */
 export interface Room {
-  memory: Memory;
-  /** Free swap space: slow, but not the end. */
-  swap: number;
+  memory: DeviceMemory;
   /** What `ulimit -v` leaves of addresses: for the arena, and beside it. */
   arena: number;
   addresses: number;
 }
 
 function roomOn(device: DeviceName): Room {
-  const memory = availableMemory();
+  const memory = deviceMemory(device);
   return {
     memory,
-    swap: memory.limited ? 0 : freeSwap(),
     arena: addon.stats(device).arenaReserved,
-    addresses: addressesLeft(),
+    addresses: memory.own ? Number.POSITIVE_INFINITY : addressesLeft(),
   };
 }
 
 /**
  * Refuses a run that cannot fit in memory, unless its settings insist. It looks at the first epoch's micro-batch with
- * the most tokens only, which takes no time and is off by some percent.
+ * the most tokens only, which takes no time and is off by some percent. The device is told what to expect.
  *
  * @returns a warning for a run that fits with swap alone, or insists
  * @throws UserError saying what it takes, what there is, and what takes less
@@ -66,7 +64,10 @@ function roomOn(device: DeviceName): Room {
 export function checkMemory(prepared: PreparedRun, room: Room = roomOn(prepared.device)): string | undefined {
   const { schedule, dataset, config } = prepared;
   const { largest } = measureRun([schedule.epoch(0)], dataset);
-  return compare(plan(prepared, [batchSize(largest, dataset)], []).memory, config, room);
+  const { memory } = plan(prepared, [batchSize(largest, dataset)], []);
+  // A quarter for what those percent are, and for another epoch's largest.
+  addon.expectArena(prepared.device, Math.ceil(1.25 * memory.arena));
+  return compare(memory, config, room);
 }
 
 /** The same from the model's size alone, before there are data: without activations. */
@@ -83,7 +84,7 @@ export function checkModelMemory(
 function compare(
   needed: Pick<MemoryPlan, 'total' | 'arena'>,
   config: RunConfig,
-  { memory, swap, arena, addresses }: Room,
+  { memory, arena, addresses }: Room,
 ): string | undefined {
   const beside = needed.total - needed.arena;
   // Without a limit the arena reserves more than there is memory.
@@ -93,7 +94,7 @@ function compare(
     ? `this run takes ${gib(beside)} of memory and an arena of ${gib(needed.arena)}, and \`ulimit -v\` leaves ` +
       `${gib(addresses)} and ${gib(arena)} of addresses; raise it`
     : tooLarge(needed, memory, config);
-  if (config.skip_memory_check || (!unreachable && needed.total <= memory.available + swap))
+  if (config.skip_memory_check || (!unreachable && needed.total <= memory.available + memory.swap))
     return `warning: ${fault}`;
   throw new UserError(`${fault}; --set skip_memory_check=true starts it all the same`);
 }
@@ -101,7 +102,7 @@ function compare(
 /** What to say of a run that takes more memory than there is, and of what takes less. */
 export function tooLarge(
   { total, arena }: Pick<MemoryPlan, 'total' | 'arena'>,
-  memory: Memory,
+  memory: DeviceMemory,
   config: RunConfig,
 ): string {
   const fixed = total - arena;
@@ -119,8 +120,8 @@ export function tooLarge(
   // What does not fit even without activations is not helped by fewer of them.
   const advice = fixed > memory.available ? ofModel : arena > fixed ? ofSteps : `${ofModel}; ${ofSteps}`;
   return (
-    `this run takes ${gib(total)} of memory, and ${gib(memory.available)} of ${gib(memory.total)} are ` +
-    `available: it will swap or be killed. ${advice}`
+    `this run takes ${gib(total)} of memory, and ${gib(memory.available)} of ${memory.own ? "the device's " : ''}` +
+    `${gib(memory.total)} are available: it will ${memory.own ? 'run out of memory' : 'swap or be killed'}. ${advice}`
   );
 }
 

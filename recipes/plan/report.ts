@@ -1,7 +1,7 @@
 import { type Dataset, measureRun } from '../../data/index.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
 import { addon } from '../../engine/device/addon.js';
-import { availableMemory } from '../../engine/machine/memory.js';
+import { deviceMemory } from '../../engine/device/memory.js';
 import { layoutOf } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import type { BatchSize } from '../../engine/plan/batch_size.js';
@@ -107,7 +107,7 @@ export async function makeReport(prepared: PreparedRun, plan: RunPlan): Promise<
   const inAll = (n: number) => Math.round(n * (steps / lookedAt));
   const tokens = inAll(seen.tokens);
   const { memory } = plan;
-  const machine = availableMemory();
+  const machine = deviceMemory(prepared.device);
   return {
     model: {
       parameters: layoutOf(causalLmSpecs(prepared.model)).parameters,

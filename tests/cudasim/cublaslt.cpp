@@ -12,8 +12,6 @@
 //
 // CUDASIM_CUBLASLT_FAIL=create:1, heuristic:2 or matmul:3 makes that call of cublasLtCreate, …AlgoGetHeuristic or Matmul
 // fail (NOT_INITIALIZED, INTERNAL_ERROR, EXECUTION_FAILED).
-#include <dlfcn.h>
-
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -126,13 +124,6 @@ bool fails(const char* call) {
   return --left == 0;
 }
 
-// The simulated driver, of which this library finds the one that is loaded, as the real one does.
-template <class F>
-F driver(const char* name) {
-  static void* library = dlopen("libcuda.so.1", RTLD_NOW);
-  return library ? reinterpret_cast<F>(dlsym(library, name)) : nullptr;
-}
-
 struct Sizes {
   std::uint64_t m, n, k;
 };
@@ -225,13 +216,12 @@ void multiply(const Queued& o, std::uint64_t from, std::uint64_t to, float* sums
 void run(void* data) {
   Queued o = *static_cast<Queued*>(data);
   delete static_cast<Queued*>(data);
-  using CheckRange = int (*)(unsigned long long, std::size_t, int, const char*);
-  static const auto check = driver<CheckRange>("cudasim_check_range");
-  if (check(o.at_a, o.a.bytes(), 0, "cublasLtMatmul of A") != 0) return;
-  if (check(o.at_b, o.b.bytes(), 0, "cublasLtMatmul of B") != 0) return;
-  if (o.beta != 0 && check(o.at_c, o.c.bytes(), 0, "cublasLtMatmul of C") != 0) return;
-  if (check(o.at_d, o.d.bytes(), 1, "cublasLtMatmul of D") != 0) return;
-  if (o.algorithm.workspace && check(o.workspace, o.algorithm.workspace, 1, "cublasLtMatmul of its workspace") != 0)
+  if (cudasim_check_range(o.at_a, o.a.bytes(), 0, "cublasLtMatmul of A") != 0) return;
+  if (cudasim_check_range(o.at_b, o.b.bytes(), 0, "cublasLtMatmul of B") != 0) return;
+  if (o.beta != 0 && cudasim_check_range(o.at_c, o.c.bytes(), 0, "cublasLtMatmul of C") != 0) return;
+  if (cudasim_check_range(o.at_d, o.d.bytes(), 1, "cublasLtMatmul of D") != 0) return;
+  if (o.algorithm.workspace &&
+      cudasim_check_range(o.workspace, o.algorithm.workspace, 1, "cublasLtMatmul of its workspace") != 0)
     return;
   auto [m, n, k] = o.sizes;
   // Parts of k, which all stand in the workspace, where the algorithm has one, until they are added up.
@@ -255,11 +245,11 @@ void run(void* data) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 Status cublasLtCreate(Handle** handle) {
   if (fails("create")) return refuse(NOT_INITIALIZED, "cublasLtCreate fails, as CUDASIM_CUBLASLT_FAIL has it");
-  if (!driver<void*>("cudasim_enqueue")) return refuse(NOT_INITIALIZED, "the driver is not the simulated one");
   return make(handle, Handle{});
 }
 
@@ -366,11 +356,10 @@ Status cublasLtMatmul(Handle* handle, Description* description, const float* alp
   auto* operation =
       new Queued{sizes,      *description, *layout_a,  *layout_b,          *layout_c, *layout_d, address(a),
                  address(b), address(c),   address(d), address(workspace), *alpha,    *beta,     *algorithm};
-  using Enqueue = int (*)(void*, void (*)(void*), void*);
-  static const auto enqueue = driver<Enqueue>("cudasim_enqueue");
-  if (enqueue(stream, run, operation) == 0) return SUCCESS;
+  if (cudasim_enqueue(stream, run, operation) == 0) return SUCCESS;
   delete operation;
   return refuse(EXECUTION_FAILED, "the card has failed before");
 }
 
 }  // extern "C"
+#pragma GCC visibility pop

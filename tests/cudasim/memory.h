@@ -10,14 +10,15 @@
 
 namespace cudasim {
 
-// V8 maps its heaps at random below 2^46, and the system from 2^47 downwards.
-constexpr u64 kDeviceStart = (u64(1) << 46) + (u64(1) << 42), kDeviceBytes = u64(1) << 40;
+// Above 2^46, below which Node's JavaScript has its memory at random addresses, and below where Linux puts programs and
+// libraries.
+constexpr u64 kDeviceStart = u64(0x44) << 40, kDeviceBytes = u64(1) << 40;
 
 // Who last wrote and read two bytes of the card's memory in which launch: run.cpp says how.
 struct Record {
   u64 written, read;
 };
-constexpr u64 kRecords = kDeviceStart + 8 * kDeviceBytes;
+constexpr u64 kRecords = u64(0x48) << 40;
 inline Record* records_of(u64 address) {
   return reinterpret_cast<Record*>(kRecords + (address - kDeviceStart) / 2 * sizeof(Record));
 }

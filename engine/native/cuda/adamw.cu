@@ -4,12 +4,13 @@
 
 __global__ void __launch_bounds__(32)
     clip_scale(double* update, const double* squares, const double* losses, i64 n, double max_norm) {
-  double norm = sqrt(squares[0]), nothing = __longlong_as_double(0x7ff8000000000000);
-  bool finite = isfinite(norm) && !isnan(update[3]);
+  bool finite = true;
   if (losses)
     for (i64 i = threadIdx.x; i < n; i += 32) finite = finite && isfinite(losses[i]);
   finite = __all_sync(kWholeWarp, finite);
   if (threadIdx.x > 0) return;
+  double norm = sqrt(squares[0]), nothing = __longlong_as_double(0x7ff8000000000000);
+  finite = finite && isfinite(norm) && !isnan(update[3]);
   update[2] = finite ? norm : nothing;
   update[3] = !finite ? nothing : max_norm > 0 ? min(1.0, max_norm / (norm + 1e-6)) : 1.0;
 }

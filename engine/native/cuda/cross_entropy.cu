@@ -8,18 +8,23 @@ __device__ inline void loss_of_row(float* loss, float* lse, D* dlogits, const L*
                                    i64 vocab) {
   i64 step = i64(blockDim.x) * N;
   bool counted = target != -100;
-  // Before anything is written over it.
-  float chosen = counted ? load(logits + target) : 0;
+  bool mine = !counted && threadIdx.x == 0;  // this thread has what the loss takes
+  float chosen = 0;
   Exponentials sums;
   for (i64 i = i64(threadIdx.x) * N; i < vocab; i += step) {
     float v[N];
     load<kWide>(v, logits + i, vocab - i);
     sums.add(v, vocab - i);
+    for (int j = 0; j < N; j++)
+      if (i + j == target) {
+        mine = true;
+        chosen = v[j];
+      }
   }
   sums.together();
-  if (threadIdx.x == 0) {
-    float log_sum = logf(sums.sum);
-    if (lse) *lse = sums.top + log_sum;
+  float log_sum = logf(sums.sum);
+  if (lse && threadIdx.x == 0) *lse = sums.top + log_sum;
+  if (mine) {
     // Not lse − chosen: top and chosen are of one size, log Σ of a sure word can be far smaller than a unit in their last
     // place.
     *loss = counted ? log_sum + (sums.top - chosen) : 0;

@@ -152,6 +152,12 @@ class CudaMemory : public Memory {
     finish();
   }
 
+  Room room() override {
+    size_t free, total;
+    check(driver().cuMemGetInfo_v2(&free, &total), "asking for free memory");
+    return {i64(total), i64(free)};
+  }
+
   Stream stream() override { return card().compute; }
 
   void synchronize() override {

@@ -349,6 +349,9 @@ napi_value js_stats(napi_env env, napi_callback_info info) {
     set("heapBytes", f64(d.heap_bytes()));
     set("heapHighWater", f64(d.heap_high_water()));
     set("flops", d.flops());
+    auto room = d.room();
+    set("memoryTotal", f64(room.total));
+    set("memoryFree", f64(room.free));
     return o;
   });
 }
@@ -370,6 +373,14 @@ napi_value js_missing(napi_env env, napi_callback_info) {
       if (auto why = kind->missing(); !why.empty())
         napi_set_named_property(env, o, kind->name, string(env, why.c_str()));
     return o;
+  });
+}
+
+// rowStep(device): see DeviceKind.
+napi_value js_row_step(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return number(env, f64(to_device(env, a.v[0]).row_step()));
   });
 }
 
@@ -415,17 +426,17 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
                             object({{"missing", n.missing},
                                     {"path", n.path},
                                     {"version", n.missing.empty() ? version_text(n.major, n.minor) : ""}}));
-    if (usable) {
-      auto& blas = cuda::cublaslt();
-      auto& products = cuda::cublaslt_counts();
-      napi_value b = object({{"missing", blas.missing},
-                             {"path", blas.path},
-                             {"version", blas.version},
-                             {"firstDeclined", products.first_declined}});
-      napi_set_named_property(env, b, "products", number(env, f64(products.done)));
-      napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
-      napi_set_named_property(env, o, "cublasLt", b);
-    }
+    // It takes a card to look for it.
+    static const cuda::CublasLt unasked{};
+    auto& blas = usable ? cuda::cublaslt() : unasked;
+    auto& products = cuda::cublaslt_counts();
+    napi_value b = object({{"missing", blas.missing},
+                           {"path", blas.path},
+                           {"version", blas.version},
+                           {"firstDeclined", products.first_declined}});
+    napi_set_named_property(env, b, "products", number(env, f64(products.done)));
+    napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
+    napi_set_named_property(env, o, "cublaslt", b);
     return o;
   });
 }
@@ -448,7 +459,6 @@ napi_value js_info(napi_env env, napi_callback_info) {
     napi_set_named_property(env, o, "bf16Gemm", string(env, name_of(bf16_gemm())));
     napi_set_named_property(env, o, "onednn", string(env, onednn_version()));
     napi_set_named_property(env, o, "threads", number(env, thread_count()));
-    napi_set_named_property(env, o, "rowStep", number(env, f64(cpu_device.row_step)));
     return o;
   });
 }
@@ -546,6 +556,7 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "info", js_info);
   add(exports, "missing", js_missing);
   add(exports, "describe", js_describe);
+  add(exports, "rowStep", js_row_step);
   add(exports, "expectArena", js_expect_arena);
   add(exports, "cuda", js_cuda);
   napi_value ops;

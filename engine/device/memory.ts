@@ -1,0 +1,18 @@
+import { availableMemory, freeSwap, type Memory } from '../machine/memory.js';
+import { addon, type DeviceName } from './addon.js';
+
+/** Where tensors of a device lie: in the machine's memory, or in memory of its own. Bytes. */
+export interface DeviceMemory extends Memory {
+  /** Free swap space: slow, but not the end. None behind memory of a device's own. */
+  swap: number;
+  /** Whether it is the device's own. */
+  own: boolean;
+}
+
+export function deviceMemory(device: DeviceName): DeviceMemory {
+  const { memoryTotal, memoryFree } = addon.stats(device);
+  if (memoryTotal > 0)
+    return { total: memoryTotal, available: memoryFree, limited: false, swap: 0, own: true };
+  const memory = availableMemory();
+  return { ...memory, swap: memory.limited ? 0 : freeSwap(), own: false };
+}
