@@ -4,8 +4,8 @@ import { type Outcome, runDeclared } from './case_runner.js';
 import { caseFiles, runOpCases } from './op_cases.js';
 
 // node dist/tests/run_op_cases.js DEVICE, in a bundle, where case_runner.ts stands in vitest's place: all op cases on the
-// device. Each file has a process of its own, for a card on which one kernel failed does nothing more in that one. One
-// line of JSON.
+// device. Each file has a process of its own, for a card on which one kernel failed does nothing more in that one. A
+// line of JSON after each, of all so far.
 
 const [, , device, file] = process.argv;
 if (file !== undefined) {
@@ -28,6 +28,6 @@ if (file !== undefined) {
     } else {
       all.failed.push({ name, message: `${signal ?? 'no cases were run'}: ${stderr.trim().slice(-1000)}` });
     }
+    console.log(JSON.stringify(all));
   }
-  console.log(JSON.stringify(all));
 }
