@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { availableMemory } from '../engine/machine/memory.js';
 import { processor } from '../engine/machine/processor.js';
 import { availableCores } from '../engine/machine/threads.js';
@@ -35,8 +37,10 @@ export function machineSlug({ processor, features, cores }: Machine): string {
   return [...(words ?? ['unknown']), ...(features.at(-1)?.split('_') ?? []), cores, 'cores'].join('-');
 }
 
-/** The commit that is measured, `-dirty` when sources differ from it; `unknown` outside a checkout. */
+/** The commit that is measured, `-dirty` when sources differ from it; `unknown` outside of a checkout and of a bundle. */
 export function currentCommit(): string {
+  const bundled = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).commit;
+  if (bundled !== undefined) return bundled;
   const git = (...args: string[]) => spawnSync('git', args, { cwd: root, encoding: 'utf8' });
   const head = git('rev-parse', 'HEAD');
   if (head.status !== 0) return 'unknown';

@@ -19,17 +19,28 @@ const FLAGS = {
   avx512: ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl'],
 };
 
+const DIRECTORY = join(import.meta.dirname, '../engine/ops');
+
+/** Names of the case files: compiled ones in a bundle. */
+export function caseFiles(): string[] {
+  return readdirSync(DIRECTORY)
+    .filter((name) => /\.cases\.[jt]s$/.test(name))
+    .sort();
+}
+
 /**
- * Declares the cases of all files, on all devices that compute (a `meta` device only checks and counts) or on these:
+ * Declares the cases of all files, or of these, on all devices that compute (a `meta` device only checks and counts) or on these:
  * with the kernels that this processor gets, or, in a process where nothing native has run yet, with those of another
  * instruction set and the built-in GEMM.
  */
 export async function runOpCases({
   instructionSet,
   devices = addon.devices(),
+  files = caseFiles(),
 }: {
   instructionSet?: keyof typeof FLAGS;
   devices?: DeviceName[];
+  files?: string[];
 } = {}): Promise<void> {
   const present = readFileSync('/proc/cpuinfo', 'utf8')
     .match(/^flags.*$/m)![0]
@@ -42,12 +53,10 @@ export async function runOpCases({
       expect(addon.info()).toMatchObject({ instructionSet, onednn: '', bf16Gemm: 'float32' });
     });
   }
-  const directory = join(import.meta.dirname, '../engine/ops');
-  for (const file of readdirSync(directory).sort()) {
-    if (!file.endsWith('.cases.ts')) continue;
-    const { cases } = (await import(join(directory, file))) as { cases: OpCases };
+  for (const file of files) {
+    const { cases } = (await import(join(DIRECTORY, file))) as { cases: OpCases };
     for (const device of devices)
-      describe.skipIf(!runs)(`${file.replace('.cases.ts', '')} on ${device}`, () => {
+      describe.skipIf(!runs)(`${file.replace(/\.cases.*/, '')} on ${device}`, () => {
         afterEach(disposeAll);
         cases(device);
       });

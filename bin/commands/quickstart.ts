@@ -15,6 +15,8 @@ import { trainCommand } from './train.js';
 /** The package's own, wherever that is installed. */
 const CONFIG = join(projectRoot(), 'configs/quickstart.yaml');
 const DATA = 'out/quickstart-data';
+/** What a person types to start this program. */
+const COMMAND = process.env.TSTRAIN_COMMAND ?? 'npx tstrain';
 /** Held-out instructions shown with the model's answers, one of each of the first skills. */
 const SHOWN = 4;
 
@@ -51,7 +53,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
     resume,
     replace: true,
     set: [],
-    again: 'npx tstrain quickstart',
+    again: `${COMMAND} quickstart`,
   });
   if (status !== 0) return status;
 
@@ -69,7 +71,7 @@ async function quickstart(screen: { write(text: string): unknown }): Promise<num
     print(`> ${row.instruction}${row.input ? ` [${row.input}]` : ''}`);
     print(`  ${text}`);
   }
-  print(`\nnext: npx tstrain generate --model ${config.output_dir} --instruction "Reverse the word flute."`);
+  print(`\nnext: ${COMMAND} generate --model ${config.output_dir} --instruction "Reverse the word flute."`);
   return 0;
 }
 
