@@ -5,7 +5,7 @@
 template <class T>
 __global__ void __launch_bounds__(256)
     add_columns(T* y, const T* x, i64 rows, i64 columns, i64 y_stride, i64 y_offset, i64 x_stride) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   y += y_offset;
   bool wide = aligned<N>(y, x) && columns % N == 0 && y_stride % N == 0 && x_stride % N == 0;
   each<N>(rows * columns, wide, [&](i64 i, auto lanes) {
@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(256)
 
 template <bool kWide, class T>
 __device__ inline void sum_rows(double* part, const T* x, i64 rows, i64 columns, i64 column) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   double sum[N] = {};
 #pragma unroll 8
   for (i64 row = 0; row < rows; row++) {
@@ -36,12 +36,12 @@ __device__ inline void sum_rows(double* part, const T* x, i64 rows, i64 columns,
 // parts [parts, columns]: part blockIdx.y of the rows. A thread walks down its vector of columns, eight loads on their way.
 template <class T>
 __global__ void __launch_bounds__(128) sum_columns(double* parts, const T* x, i64 rows, i64 columns, i64 part_rows) {
-  i64 column = first() * kLanes<T>, from = blockIdx.y * part_rows;
+  i64 column = first() * lanes_of<T>(), from = blockIdx.y * part_rows;
   if (column >= columns) return;
   x += from * columns;
   rows = min(part_rows, rows - from);
   parts += blockIdx.y * columns;
-  if (columns % kLanes<T> == 0 && aligned<kLanes<T>>(x)) sum_rows<true>(parts, x, rows, columns, column);
+  if (columns % lanes_of<T>() == 0 && aligned<lanes_of<T>()>(x)) sum_rows<true>(parts, x, rows, columns, column);
   else sum_rows<false>(parts, x, rows, columns, column);
 }
 

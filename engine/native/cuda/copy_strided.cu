@@ -5,7 +5,7 @@
 
 template <class T>
 __global__ void __launch_bounds__(256) copy_strided(T* y, const T* x, Four shape, Four y_strides, Four x_strides) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   bool wide = aligned<N>(y, x) && shape.at[3] % N == 0 && y_strides.at[3] == 1 && x_strides.at[3] == 1;
   for (int axis = 0; axis < 3; axis++) wide = wide && y_strides.at[axis] % N == 0 && x_strides.at[axis] % N == 0;
   each<N>(shape.at[0] * shape.at[1] * shape.at[2] * shape.at[3], wide, [&](i64 i, auto lanes) {

@@ -42,9 +42,9 @@ __device__ inline void loss_of_row(float* loss, float* lse, D* dlogits, const L*
 
 // dlogits may be logits: a thread writes the elements that it has read.
 template <class D, class L>
-__global__ void __launch_bounds__(1024) cross_entropy(float* loss, float* lse, D* dlogits, const L* logits,
-                                                      const i32* targets, const float* weights, i64 vocab) {
-  constexpr int N = kLanes<D, L>;
+__global__ void __launch_bounds__(1024, 1) cross_entropy(float* loss, float* lse, D* dlogits, const L* logits,
+                                                         const i32* targets, const float* weights, i64 vocab) {
+  constexpr int N = lanes_of<D, L>();
   i64 row = blockIdx.x;
   logits += row * vocab;
   if (lse) lse += row;

@@ -5,7 +5,7 @@
 // y may be x or z: each thread has read its elements when it writes them.
 template <class Y, class X, class Z>
 __global__ void __launch_bounds__(256) axpby(Y* y, const X* x, const Z* z, i64 n, float a, float b) {
-  constexpr int N = kLanes<Y, X, Z>;
+  constexpr int N = lanes_of<Y, X, Z>();
   each<N>(n, aligned<N>(y) && aligned<N>(x) && aligned<N>(z), [&](i64 i, auto lanes) {
     float v[lanes.count], other[lanes.count];
     load(v, x + i);
@@ -33,16 +33,20 @@ __device__ inline float load(const i32* p) { return float(*p); }
 __device__ inline float load(const u8* p) { return float(*p); }
 
 template <class A, class B>
-constexpr bool kSame = false;
+struct Same {
+  enum { yes = false };
+};
 template <class A>
-constexpr bool kSame<A, A> = true;
+struct Same<A, A> {
+  enum { yes = true };
+};
 
 template <class Y, class X>
 __global__ void __launch_bounds__(256) cast(Y* y, const X* x, i64 n) {
-  constexpr int N = kLanes<Y, X>;
+  constexpr int N = lanes_of<Y, X>();
   each<N>(n, aligned<N>(y) && aligned<N>(x), [&](i64 i, auto lanes) {
     auto from = take<lanes.count>(x + i);
-    if constexpr (kSame<Y, X>) {
+    if constexpr (Same<Y, X>::yes) {
       put(y + i, from);
     } else {
       Vector<Y, lanes.count> to;
@@ -54,10 +58,10 @@ __global__ void __launch_bounds__(256) cast(Y* y, const X* x, i64 n) {
 
 template <class Y>
 __global__ void __launch_bounds__(256) fill(Y* y, i64 n, double value) {
-  constexpr int N = kLanes<Y>;
+  constexpr int N = lanes_of<Y>();
   Y element;
   // An int32 need not fit a float.
-  if constexpr (kSame<Y, i32>) element = i32(value);
+  if constexpr (Same<Y, i32>::yes) element = i32(value);
   else convert(element, float(value));
   each<N>(n, aligned<N>(y), [&](i64 i, auto lanes) {
     Vector<Y, lanes.count> to;

@@ -13,7 +13,7 @@ constexpr int kRun = 2048;
 
 template <class T>
 __global__ void __launch_bounds__(256, 4) gather_rows(T* y, const T* table, const i32* ids, i64 rows, i64 dim) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   each<N>(rows * dim, dim % N == 0 && aligned<N>(y, table), [&](i64 i, auto lanes) {
     auto [row, column] = divided(i, dim);
     put(y + i, take<lanes.count>(table + ids[row] * dim + column));
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(256, 4) gather_rows(T* y, const T* table, cons
 template <class T>
 __global__ void __launch_bounds__(256)
     scatter_rows(T* table, const T* x, const i32* ids, i64 rows, i64 dim, i64 x_stride) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   bool wide = dim % N == 0 && x_stride % N == 0 && aligned<N>(table, x);
   each<N>(rows * dim, wide, [&](i64 i, auto lanes) {
     auto [row, column] = divided(i, dim);
@@ -76,7 +76,7 @@ __device__ inline u32 id_of(u64 key) { return u32(key >> 32); }
 // The thread of the first of equal ids adds all their rows up.
 template <class T, class D>
 __global__ void __launch_bounds__(256) scatter_add_rows(T* table, const D* dy, const u64* keys, i64 rows, i64 dim) {
-  constexpr int N = kLanes<T, D>;
+  constexpr int N = lanes_of<T, D>();
   each<N>(rows * dim, dim % N == 0 && aligned<N>(table) && aligned<N>(dy), [&](i64 i, auto lanes) {
     auto [at, column] = divided(i, dim);
     u32 id = id_of(keys[at]);

@@ -86,6 +86,14 @@ const std::vector<std::string>& common_options() {
 // A text that ends at its first zero, as NVRTC's do.
 std::string trimmed(const std::string& text) { return text.c_str(); }
 
+// Without the constants of a header of NVRTC's own, which no kernel uses: their names hold the number of the process.
+std::string reproducible(const std::string& ptx) {
+  std::string kept, line;
+  for (std::istringstream lines(ptx); std::getline(lines, line);)
+    if (line.compare(0, 8, ".global ") != 0 || line.find("_INTERNAL_") == std::string::npos) kept += line + "\n";
+  return kept;
+}
+
 constexpr char kNamePrefix[] = "//kernel ";
 
 }  // namespace
@@ -135,7 +143,7 @@ Compiled compile(const Source& source, const std::string& architecture, const st
   if (log) *log = said;
   if (result != 0) throw OpError("NVRTC does not compile " + file + " for " + architecture + ": " + said);
   Compiled compiled;
-  compiled.ptx = trimmed(own.text(a.nvrtcGetPTXSize, a.nvrtcGetPTX));
+  compiled.ptx = reproducible(trimmed(own.text(a.nvrtcGetPTXSize, a.nvrtcGetPTX)));
   compiled.machine_code = own.text(a.nvrtcGetCUBINSize, a.nvrtcGetCUBIN);
   for (auto& kernel : kernels) {
     const char* name;

@@ -101,15 +101,14 @@ union Vector {
   T at[N];
 };
 
-constexpr int larger(int a, int b) { return a > b ? a : b; }
-
-// How many elements of each of these types are moved together: 16 bytes of the largest.
-template <class T, class... More>
-constexpr int kSize = int(sizeof(T));
-template <class T, class U, class... More>
-constexpr int kSize<T, U, More...> = larger(kSize<T>, kSize<U, More...>);
+// How many elements of each of these types are moved together: 16 bytes of the largest. (A function: variables of a
+// template get names in the PTX that no two compilations share.)
 template <class... T>
-constexpr int kLanes = 16 / kSize<T...>;
+constexpr int lanes_of() {
+  int largest = 0;
+  ((largest = int(sizeof(T)) > largest ? int(sizeof(T)) : largest), ...);
+  return 16 / largest;
+}
 
 // Whether N elements from each of these on can be moved at once, and those any multiple of N further.
 template <int N, class... T>

@@ -4,7 +4,7 @@
 
 template <bool kWide, class T>
 __device__ inline double sum_part(const T* x, i64 n, bool squares) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   double sum = 0;
 #pragma unroll 4
   for (i64 i = threadIdx.x * N; i < n; i += 256 * N) {
@@ -17,7 +17,7 @@ __device__ inline double sum_part(const T* x, i64 n, bool squares) {
 
 template <class T>
 __global__ void __launch_bounds__(256) sum_terms(double* parts, const T* x, i64 n, i64 part, bool squares) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   i64 from = blockIdx.x * part;
   x += from;
   n = min(part, n - from);

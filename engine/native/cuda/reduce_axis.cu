@@ -39,7 +39,7 @@ __device__ inline S reduced(const X* x, i64 from, i64 to, i64 inner, u32 lanes, 
 
 // y [parts, outer, inner]: part blockIdx.y of the axis.
 template <class Y, class X>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     reduce_axis(Y* y, const X* x, i64 op, i64 outer, i64 n, i64 inner, i64 numbers, i64 part, double scale) {
   // The threads of a warp read what lies side by side.
   u32 lanes = u32(numbers), groups = 256 / lanes;

@@ -20,7 +20,7 @@ __device__ inline void over_row(Slot& slot, i64 dim, F f) {
 template <bool kWide, class T>
 __device__ inline void norm_row(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* w, i64 dim,
                                 float eps) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   Vector<T, N> own;
   float squares = 0;
   over_row<kWide, N>(own, dim, [&](i64 i, Vector<T, N>& slot, bool) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(1024, 1)
   i64 row = blockIdx.x, at = row * dim;
   T* sums = sum ? sum + at : nullptr;
   const T* residuals = residual ? residual + at : nullptr;
-  if (dim % kLanes<T> == 0 && aligned<kLanes<T>>(y, sum, x, residual, w))
+  if (dim % lanes_of<T>() == 0 && aligned<lanes_of<T>()>(y, sum, x, residual, w))
     norm_row<true>(y + at, rstd + row, sums, x + at, residuals, w, dim, eps);
   else norm_row<false>(y + at, rstd + row, sums, x + at, residuals, w, dim, eps);
 }
@@ -71,7 +71,7 @@ struct Gradients {
 template <bool kWide, class T>
 __device__ inline void norm_gradients(T* dx, float* part, const T* dy, const T* x, const T* w, const float* rstd,
                                       const T* dresidual, i64 from, i64 to, i64 dim) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   Gradients<T, N> own = {};
   auto write_part = [&](i64 i, const Gradients<T, N>& slot) {
     for (int j = 0; j < N; j++)
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(1024, 1)
                      i64 rows, i64 dim, i64 rows_a_block) {
   i64 from = blockIdx.x * rows_a_block, to = min(from + rows_a_block, rows);
   float* part = parts ? parts + blockIdx.x * dim : nullptr;
-  if (dim % kLanes<T> == 0 && aligned<kLanes<T>>(dx, dy, x, w, dresidual))
+  if (dim % lanes_of<T>() == 0 && aligned<lanes_of<T>()>(dx, dy, x, w, dresidual))
     norm_gradients<true>(dx, part, dy, x, w, rstd, dresidual, from, to, dim);
   else norm_gradients<false>(dx, part, dy, x, w, rstd, dresidual, from, to, dim);
 }

@@ -25,7 +25,7 @@ __device__ inline void turn_row(T* x, const float* cos, const float* sin, i64 he
 template <class T>
 __global__ void __launch_bounds__(256) rope(T* x, const float* cos, const float* sin, const i32* index, i64 heads,
                                             i64 head_dim, i64 stride, bool inverse) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   i64 half = head_dim / 2, row = index[blockIdx.x] * half;
   float sign = inverse ? -1.f : 1.f;
   if (half % N == 0 && stride % N == 0 && aligned<N>(x))

@@ -6,7 +6,7 @@ __device__ inline float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
 
 template <class T>
 __global__ void __launch_bounds__(256) swiglu_forward(T* y, const T* gate_up, i64 rows, i64 dim) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   each<N>(rows * dim, dim % N == 0 && aligned<N>(y, gate_up), [&](i64 i, auto lanes) {
     auto [row, column] = divided(i, dim);
     const T* from = gate_up + row * 2 * dim + column;
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(256) swiglu_forward(T* y, const T* gate_up, i6
 template <class T>
 __global__ void __launch_bounds__(256, 4)
     swiglu_backward(T* dgate_up, T* y, const T* dy, const T* gate_up, i64 rows, i64 dim) {
-  constexpr int N = kLanes<T>;
+  constexpr int N = lanes_of<T>();
   each<N>(rows * dim, dim % N == 0 && aligned<N>(dgate_up, y, dy, gate_up), [&](i64 i, auto lanes) {
     auto [row, column] = divided(i, dim);
     i64 at = row * 2 * dim + column;
