@@ -105,13 +105,13 @@ export function parseJson(bytes: Uint8Array, source: string, most = MOST_VALUES)
   }
 }
 
-/** By what stands before each, which costs a nanosecond a byte; the same signs within texts count too. */
+const STANDS_BEFORE_ONE = new Uint8Array(256);
+for (const sign of ',:[{') STANDS_BEFORE_ONE[sign.charCodeAt(0)] = 1;
+
+/** By what stands before each, at two or three nanoseconds a byte; the same signs within texts count too. */
 function countValues(bytes: Uint8Array): number {
   let count = 0;
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (byte === 0x2c || byte === 0x3a || byte === 0x5b || byte === 0x7b) count++;
-  }
+  for (let i = 0; i < bytes.length; i++) count += STANDS_BEFORE_ONE[bytes[i]];
   return count;
 }
 
