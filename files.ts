@@ -65,10 +65,7 @@ export function readFully(fd: number, path: string, bytes: Uint8Array, position:
   }
 }
 
-/**
- * What is read whole is small: an index of the largest LLaMA has 0.2 MB. JSON.parse can take 30 times the bytes of a
- * text, which is how far a file can make the process grow before anything in it is looked at.
- */
+/** What is read whole is small: an index of the largest LLaMA has 0.2 MB. */
 const MOST_BYTES = 8 * 2 ** 20;
 
 /**
@@ -85,6 +82,37 @@ export function readRegular(path: string, missing?: string, most = MOST_BYTES): 
   } finally {
     closeSync(fd);
   }
+}
+
+/**
+ * JSON.parse takes some 100 bytes for a value of two, and the check of a schema may take 1.2 kB for one that is wrong:
+ * not bytes but values are how far a file can make the process grow. The largest LLaMA's index has 2300.
+ */
+const MOST_VALUES = 2 ** 18;
+
+/**
+ * What a JSON text holds.
+ * @throws UserError naming `source`: it is not JSON, or has more than `most` values and keys
+ */
+export function parseJson(bytes: Uint8Array, source: string, most = MOST_VALUES): unknown {
+  const values = countValues(bytes);
+  if (values > most)
+    throw new UserError(`${source}: has ${values} values and keys, expected are at most ${most}`);
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new UserError(`${source}: not valid JSON: ${(error as Error).message}`);
+  }
+}
+
+const STANDS_BEFORE_ONE = new Uint8Array(256);
+for (const sign of ',:[{') STANDS_BEFORE_ONE[sign.charCodeAt(0)] = 1;
+
+/** By what stands before each, at two or three nanoseconds a byte; the same signs within texts count too. */
+function countValues(bytes: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < bytes.length; i++) count += STANDS_BEFORE_ONE[bytes[i]];
+  return count;
 }
 
 /** The bytes of a regular file in pieces of up to `pieceBytes`. @throws UserError as openRegular does */

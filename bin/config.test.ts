@@ -327,8 +327,8 @@ describe('a config is refused for', () => {
     expect(faultOfFile('model_config: &m\n  a: *m\n')).toBe(
       'other.yaml: holds itself (an alias within its anchor)',
     );
-    expect(faultOfFile(`# ${'x'.repeat(2 ** 20)}`)).toBe(
-      'other.yaml: has 1048578 bytes, the settings of a run at most 1048576',
+    expect(faultOfFile(`# ${'x'.repeat(2 ** 16)}`)).toBe(
+      'other.yaml: has 65538 bytes, the settings of a run at most 65536',
     );
     expect(fault(`"a\\e[31m${'x'.repeat(10_000)}": 1`).length).toBeLessThan(2001);
     expect(fault('"a\\e[31m": 1')).toContain('a\\u001b[31m');
@@ -374,6 +374,11 @@ describe('a config is refused for', () => {
     };
     expect(scratch('  vocab_size: 64\n  hidden_sze: 16\n')).toBe(
       'scratch.yaml:5: model_config: unknown key "hidden_sze"; did you mean "hidden_size"?',
+    );
+    expect(scratch('  hidden_sze: 16\n  hidden_size: 66\n  num_key_value_heads: 3\n')).toBe(
+      'scratch.yaml:4: model_config: unknown key "hidden_sze"; did you mean "hidden_size"?\n' +
+        'scratch.yaml:3: model_config: num_key_value_heads is 3; it must divide num_attention_heads (32)\n' +
+        'scratch.yaml:3: model_config: hidden_size is 66; it must be a multiple of num_attention_heads (32)',
     );
     expect(scratch('  vocab_size: 64\n', 'model_config.layers=2')).toBe(
       '--set model_config.layers=2: model_config: unknown key "layers"; did you mean "num_hidden_layers"?',

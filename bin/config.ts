@@ -61,8 +61,8 @@ export function loadConfig(
   return config;
 }
 
-/** Reading YAML takes some hundred times its bytes. */
-const MOST_BYTES = 2 ** 20;
+/** Reading YAML takes some 500 times its bytes, and a time that grows as the square of a mapping's keys. */
+const MOST_BYTES = 2 ** 16;
 
 interface Entry {
   value: unknown;

@@ -166,9 +166,12 @@ interface Rest {
   checksum: string;
 }
 
+/** The largest part of one are the keys of rows that are not read, a line each. */
+const MOST_HEADER_BYTES = 8 * 2 ** 20;
+
 async function readHeader(handle: FileHandle): Promise<{ header: Header; end: number } & Rest> {
   const chunks: Buffer[] = [];
-  for (let length = 0; ; ) {
+  for (let length = 0; length < MOST_HEADER_BYTES; ) {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(2 ** 16), 0, 2 ** 16, length);
     if (bytesRead === 0) throw new Error('no header');
     const newline = buffer.subarray(0, bytesRead).indexOf(0x0a);
@@ -178,6 +181,7 @@ async function readHeader(handle: FileHandle): Promise<{ header: Header; end: nu
     const { unreadKeys, checksum, ...header } = JSON.parse(Buffer.concat(chunks).toString()) as Header & Rest;
     return { header, unreadKeys, checksum, end: length + 1 };
   }
+  throw new Error('no end of the header');
 }
 
 function* partsOf(array: Int32Array): Generator<Uint8Array> {

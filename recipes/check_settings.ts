@@ -138,21 +138,21 @@ function nearHint(key: string, names: readonly string[]): string {
   return near === undefined ? 'no key has a name like it' : `did you mean "${near}"?`;
 }
 
-/** Unknown keys of a model_config; where there are none, what of it makes no model. */
+/** Unknown keys of a model_config, and what of it makes no model. */
 function modelConfigFaults(modelConfig: Record<string, unknown>, placeOf: PlaceOf): string[] {
   const place = (key?: string) => {
     const where = placeOf('model_config', key);
     return where === undefined ? 'model_config' : `${where}: model_config`;
   };
   const known = llamaConfigKeys();
-  const unknown = Object.keys(modelConfig).filter((key) => !known.includes(key));
-  if (unknown.length > 0)
-    return unknown.map((key) => `${place(key)}: unknown key "${key}"; ${nearHint(key, known)}`);
+  const unknown = Object.keys(modelConfig)
+    .filter((key) => !known.includes(key))
+    .map((key) => `${place(key)}: unknown key "${key}"; ${nearHint(key, known)}`);
   try {
     parseLlamaConfig(modelConfig, place());
-    return [];
+    return unknown;
   } catch (error) {
-    if (error instanceof UserError) return [...error.faults];
+    if (error instanceof UserError) return [...unknown, ...error.faults];
     throw error;
   }
 }

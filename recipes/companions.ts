@@ -1,5 +1,5 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type FileDigest, writeSynced } from '../engine/checkpoint/synced_file.js';
 import { exists, readRegular } from '../files.js';
 import { readTokenizerFiles } from '../tokenizer/index.js';
 import { GENERATION_CONFIG } from './generation_config.js';
@@ -21,6 +21,10 @@ export function readCompanions(config: RunConfig): Companions {
   return companions;
 }
 
-export async function writeCompanions(directory: string, companions: Companions): Promise<void> {
-  for (const [name, bytes] of companions) await writeFile(join(directory, name), bytes);
+/** @returns the digests of the files, which are synced */
+export async function writeCompanions(directory: string, companions: Companions): Promise<FileDigest[]> {
+  const digests: FileDigest[] = [];
+  for (const [name, bytes] of companions)
+    digests.push(await writeSynced(join(directory, name), (file) => file.append(bytes)));
+  return digests;
 }

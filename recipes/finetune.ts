@@ -206,11 +206,11 @@ async function trainPrepared(
     doing = 'checkpoint';
     const path = await unlessStopped(() =>
       writeCheckpoint(outputDir, step, async (directory) => {
-        await writeCompanions(directory, prepared.companions);
+        const companions = await writeCompanions(directory, prepared.companions);
         const digests = await writeRunState(directory, parameters, optimizer, state, hardSignal);
         await syncMetrics(metricsFile);
         hardSignal?.throwIfAborted();
-        return digests;
+        return [...companions, ...digests];
       }),
     );
     if (path === undefined) return false;
@@ -280,11 +280,11 @@ async function trainPrepared(
     checkFinite(end.step);
     const saved = await unlessStopped(async () => {
       await writeFinalModel(outputDir, async (directory) => {
-        await writeCompanions(directory, prepared.companions);
+        const companions = await writeCompanions(directory, prepared.companions);
         const digests = await saveHfWeights(directory, prepared.model, parameters, { signal: hardSignal });
         await syncMetrics(metricsFile);
         hardSignal?.throwIfAborted();
-        return digests;
+        return [...companions, ...digests];
       });
       return true;
     });

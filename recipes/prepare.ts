@@ -86,11 +86,7 @@ export async function prepareRun(
     model: written,
     isNew: config.model_config !== undefined,
     generation:
-      generation &&
-      parseGenerationConfig(
-        join(config.model_name_or_path!, GENERATION_CONFIG),
-        new TextDecoder().decode(generation),
-      ),
+      generation && parseGenerationConfig(join(config.model_name_or_path!, GENERATION_CONFIG), generation),
     tokenizer: companions.has('tokenizer.json') ? ifReadable(tokenizer!, say) : undefined,
     dataset,
   });

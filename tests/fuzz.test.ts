@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { loadConfig } from '../bin/config.js';
 import { readCache, writeCache } from '../data/cache.js';
+import { loadDataset } from '../data/index.js';
 import { readRows } from '../data/sources.js';
 import { loadModel } from '../engine/checkpoint/load_model.js';
 import { SafetensorsFile } from '../engine/checkpoint/safetensors.js';
@@ -21,8 +22,12 @@ import { addon, defaultDevice } from '../engine/device/addon.js';
 import { readLlamaConfig, renderHfConfig } from '../engine/model/config.js';
 import { newestRunState } from '../engine/train/checkpoint.js';
 import { UserError } from '../errors.js';
+import { eosTokenIds } from '../recipes/generate.js';
+import { readGenerationConfig } from '../recipes/generation_config.js';
+import { reconcileSpecialIds } from '../recipes/special_ids.js';
 import { loadTokenizer } from '../tokenizer/index.js';
 import { writeTinyModel } from './tiny_model.js';
+import { tinyTokenizer } from './tiny_tokenizer.js';
 
 // Files of every loader, changed at random. Whatever stands in them, a loader returns or says in a short line what is
 // wrong: it does not crash, hang, fail in another way, or pass control characters on.
@@ -248,6 +253,40 @@ async function loaders(): Promise<Loader[]> {
     'config.json': '{}',
     'manifest.json': '{"files":[{"file":"config.json","bytes":2,"sha256":"x"}]}',
   });
+  // Each of the sources of BOS and EOS says something else.
+  const sources = join(directory, 'sources');
+  cpSync(model, sources, { recursive: true });
+  const write = (name: string, value: unknown) => writeFileSync(join(sources, name), JSON.stringify(value));
+  write('generation_config.json', { bos_token_id: 1, eos_token_id: [2, 7], temperature: 0.6 });
+  write('tokenizer_config.json', { tokenizer_class: 'LlamaTokenizer', add_bos_token: true });
+  write('special_tokens_map.json', { bos_token: '<s>', eos_token: { content: '<|end|>' } });
+  write('added_tokens.json', { '<|end|>': Object.keys(tinyTokenizer().model.vocab).length });
+  const dataset = await loadDataset({
+    path: join(rows, 'ids.jsonl'),
+    modelMaxLength: 8,
+    keepUnlabelledRows: true,
+    threads: 1,
+    cacheDirectory: join(directory, 'encoded'),
+  });
+  /** What training and generating make of them; what is saved of it is JSON. */
+  const specialIds = async (path: string) => {
+    const sources = {
+      model: readLlamaConfig(path),
+      isNew: false,
+      generation: readGenerationConfig(path),
+      tokenizer: await loadTokenizer(path),
+    };
+    eosTokenIds(path, sources.model, sources.tokenizer);
+    for (const form of ['alpaca', 'tokens'] as const) {
+      const report = { ...dataset.report, form };
+      const { model, generationConfig } = reconcileSpecialIds({
+        ...sources,
+        dataset: { ...dataset, report },
+      });
+      JSON.parse(renderHfConfig(model));
+      JSON.parse(generationConfig ?? '{}');
+    }
+  };
   const tokenizer = async (path: string) => (await loadTokenizer(path)).encode('low <s> é\n');
   const json = { change: changed };
   return [
@@ -285,6 +324,13 @@ async function loaders(): Promise<Loader[]> {
       ...json,
       load: open,
     },
+    ...[
+      'generation_config.json',
+      'special_tokens_map.json',
+      'added_tokens.json',
+      'tokenizer_config.json',
+      'config.json',
+    ].map((file) => ({ name: `special ids, ${file}`, seed: sources, file, ...json, load: specialIds })),
     { name: 'state', seed: checkpoint, file: 'trainer_state.json', ...json, load: resume() },
     { name: 'manifest', seed: withManifest, file: 'manifest.json', ...json, load: resume('manifest.json') },
     {

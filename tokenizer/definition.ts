@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { UserError } from '../errors.js';
+import { parseJson } from '../files.js';
 import type { TokenizerFiles } from './files.js';
 import {
   type AddedToken,
@@ -27,6 +28,9 @@ export interface Definition {
   suffix: readonly number[];
 }
 
+/** 262,000 pieces and 580,000 merges, as pairs, are 2.3 million. */
+const MOST_VALUES = 2_500_000;
+
 /** The token that stands for one byte where the vocabulary has no piece, such as `<0x0A>`. */
 export function byteToken(byte: number): string {
   return `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
@@ -38,12 +42,12 @@ export function byteToken(byte: number): string {
  * asking for something unsupported
  */
 export function definitionOf(directory: string, files: TokenizerFiles): Definition {
-  const read = <T extends z.ZodType>(name: string, schema: T): z.infer<T> | undefined => {
+  const read = <T extends z.ZodType>(name: string, schema: T, mostValues?: number) => {
     const bytes = files.get(name);
-    return bytes && parse(join(directory, name), bytes, schema);
+    return bytes && parse(join(directory, name), bytes, schema, mostValues);
   };
   const file = join(directory, 'tokenizer.json');
-  const json = read('tokenizer.json', tokenizerJson);
+  const json = read('tokenizer.json', tokenizerJson, MOST_VALUES);
   if (json === undefined) {
     const hint = files.has('tokenizer.model')
       ? '; tokenizer.model alone is not read. Hugging Face transformers makes tokenizer.json of it: python -c "from ' +
@@ -101,14 +105,13 @@ export function definitionOf(directory: string, files: TokenizerFiles): Definiti
   };
 }
 
-function parse<T extends z.ZodType>(file: string, bytes: Uint8Array, schema: T): z.infer<T> {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    throw new UserError(`${file}: not valid JSON: ${(error as Error).message}`);
-  }
-  const result = schema.safeParse(value);
+function parse<T extends z.ZodType>(
+  file: string,
+  bytes: Uint8Array,
+  schema: T,
+  mostValues?: number,
+): z.infer<T> {
+  const result = schema.safeParse(parseJson(bytes, file, mostValues));
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0];
   const instead = message.includes('not supported')
@@ -275,7 +278,7 @@ function readTemplate(
     const idsOf = (parts: typeof step.single) =>
       parts.flatMap(({ SpecialToken }) => {
         if (SpecialToken === undefined) return [];
-        const ids = step.special_tokens[SpecialToken.id]?.ids;
+        const ids = step.special_tokens.get(SpecialToken.id)?.ids;
         if (ids) return ids;
         throw new UserError(
           `${file}: post_processor: special_tokens says nothing of ${JSON.stringify(SpecialToken.id)}`,

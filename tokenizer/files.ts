@@ -11,7 +11,7 @@ const NAMES = [
   'tokenizer.model',
   'chat_template.jinja',
 ];
-/** A vocabulary of 256,000 pieces with its merges takes some 30 MB. */
+/** Of tokenizer.json: 256,000 pieces with their merges take some 30 MB. */
 const MOST_BYTES = 40 * 2 ** 20;
 
 /** The files of a tokenizer directory by their names in it, read once. */
@@ -23,7 +23,8 @@ export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
  */
 export function readTokenizerFiles(directory: string): TokenizerFiles {
   const there = NAMES.filter((name) => exists(join(directory, name)));
-  return new Map(there.map((name) => [name, readRegular(join(directory, name), undefined, MOST_BYTES)]));
+  const most = (name: string) => (name === 'tokenizer.json' ? MOST_BYTES : undefined);
+  return new Map(there.map((name) => [name, readRegular(join(directory, name), undefined, most(name))]));
 }
 
 /** SHA-256 over the names and bytes of the files that decide ids. */

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { asJson } from '../errors.js';
 import { compile } from './pattern.js';
 
 const flags = {
@@ -25,9 +26,16 @@ const addedTokenWithoutId = z.object(flags).transform(readToken);
 /** A token that is found in the text before the text is taken apart. */
 export type AddedToken = z.infer<typeof addedToken>;
 
+/** The longest of known tokenizers has some hundred characters. */
+const MOST_PATTERN = 10_000;
 const pattern = z
   .union([z.object({ String: z.string().min(1) }), z.object({ Regex: z.string().min(1) })], {
     error: 'expected {"String": …} or {"Regex": …}',
+  })
+  // Compiled, one takes a hundred times its length.
+  .refine((value) => Object.values(value)[0].length <= MOST_PATTERN, {
+    error: `is a pattern of more than ${MOST_PATTERN} characters`,
+    abort: true,
   })
   .transform((value, context) => {
     try {
@@ -40,6 +48,43 @@ const pattern = z
       return z.NEVER;
     }
   });
+
+/** zod gathers the faults of all items, at a kilobyte each; here the first one ends it. */
+function list<S extends z.ZodType>(item: S) {
+  return z.array(z.unknown()).transform((value, context) => {
+    const items: z.output<S>[] = [];
+    return allOf(item, value.entries(), context, (_, each) => items.push(each)) ? items : z.NEVER;
+  });
+}
+
+/** The same of an object's values, by their keys. */
+function table<S extends z.ZodType>(item: S) {
+  return z
+    .custom<Record<string, unknown>>(isObject, 'expected an object')
+    .transform((value, context): Map<string, z.output<S>> => {
+      const items = new Map<string, z.output<S>>();
+      const isRight = allOf(item, Object.entries(value), context, (key, each) => items.set(key, each));
+      return isRight ? items : z.NEVER;
+    });
+}
+
+function allOf<S extends z.ZodType, K extends string | number>(
+  schema: S,
+  entries: Iterable<[K, unknown]>,
+  context: z.RefinementCtx,
+  take: (key: K, item: z.output<S>) => void,
+): boolean {
+  for (const [key, value] of entries) {
+    const { success, data, error } = schema.safeParse(value);
+    if (!success) {
+      const [{ path, message }] = error.issues;
+      context.addIssue({ code: 'custom', message, path: [key, ...path] });
+      return false;
+    }
+    take(key, data);
+  }
+  return true;
+}
 
 const step = <T extends string, S extends z.ZodRawShape>(type: T, shape: S) =>
   z.object({ type: z.literal(type), ...shape });
@@ -56,9 +101,9 @@ function steps<S extends readonly [z.ZodObject, ...z.ZodObject[]]>(key: string, 
   };
   const one = z.discriminatedUnion('type', options as unknown as [S[number], ...S[number][]], {
     error: ({ input }) =>
-      `${JSON.stringify((input as { type?: unknown } | null)?.type)} is not supported (${types.join(', ')} are)`,
+      `${asJson((input as { type?: unknown } | null)?.type)} is not supported (${types.join(', ')} are)`,
   });
-  return z.preprocess((value) => flat(value, 0), z.array(one)) as unknown as z.ZodType<z.output<S[number]>[]>;
+  return z.preprocess((value) => flat(value, 0), list(one)) as unknown as z.ZodType<z.output<S[number]>[]>;
 }
 
 const normalizer = steps('normalizers', [
@@ -114,8 +159,8 @@ export type DecoderStep = z.infer<typeof decoder>[number];
 const pair = z.tuple([z.string(), id]);
 const postProcessor = steps('processors', [
   step('TemplateProcessing', {
-    single: z.array(z.object({ SpecialToken: z.object({ id: z.string() }).optional() })),
-    special_tokens: z.record(z.string(), z.object({ ids: z.array(id) })).default({}),
+    single: list(z.object({ SpecialToken: z.object({ id: z.string() }).optional() })),
+    special_tokens: table(z.object({ ids: list(id) })).default(new Map()),
   }),
   step('ByteLevel', {}),
   step('BertProcessing', { sep: pair, cls: pair }),
@@ -123,18 +168,23 @@ const postProcessor = steps('processors', [
 ]);
 export type PostProcessorStep = z.infer<typeof postProcessor>[number];
 
+/** Twice those of the largest vocabularies. A piece takes some 500 bytes until all is read. */
+const MOST_PIECES = 2 ** 19;
+const tooMany = (count: number) => `has ${count} pieces, expected are at most ${MOST_PIECES}`;
+
 /** An object of whole numbers, kept as a Map: a token may have the name of anything, `__proto__` included. */
 const vocabulary = z
   .custom<Record<string, number>>(isObject, 'expected an object from tokens to ids')
   .transform((value, context) => {
-    const entries = Object.entries(value);
-    const wrong = entries.find(([, number]) => !Number.isSafeInteger(number) || number < 0);
-    if (wrong)
-      context.addIssue({
-        code: 'custom',
-        message: `${JSON.stringify(wrong[0])} has no whole number as its id`,
-      });
-    return new Map(entries);
+    const refuse = (message: string) => {
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    };
+    const tokens = Object.keys(value);
+    if (tokens.length > MOST_PIECES) return refuse(tooMany(tokens.length));
+    const wrong = tokens.find((token) => !Number.isSafeInteger(value[token]) || value[token] < 0);
+    if (wrong !== undefined) return refuse(`${JSON.stringify(wrong)} has no whole number as its id`);
+    return new Map(Object.entries(value));
   });
 
 function isObject(value: unknown): boolean {
@@ -162,7 +212,11 @@ const unigram = z
     type: z.literal('Unigram'),
     unk_id: id.nullish(),
     byte_fallback: z.boolean().default(false),
-    vocab: z.array(z.tuple([z.string(), z.number()])).min(1),
+    vocab: z
+      .array(z.unknown())
+      .min(1)
+      .max(MOST_PIECES, { error: ({ input }) => tooMany((input as unknown[]).length), abort: true })
+      .pipe(list(z.tuple([z.string(), z.number()]))),
   })
   .transform((model) => ({
     ...model,
@@ -172,8 +226,7 @@ const unigram = z
 
 /** `tokenizer.json` as far as it is supported: other forms are refused, unknown keys are dropped. */
 export const tokenizerJson = z.object({
-  added_tokens: z
-    .array(addedToken)
+  added_tokens: list(addedToken)
     .nullish()
     .transform((tokens) => tokens ?? []),
   normalizer,
@@ -187,7 +240,7 @@ export const tokenizerJson = z.object({
       isObject(model) && !('type' in (model as object)) ? { type: 'BPE', ...(model as object) } : model,
     z.discriminatedUnion('type', [bpe, unigram], {
       error: ({ input }) =>
-        `${JSON.stringify((input as { type?: unknown } | null)?.type)} is not supported (BPE, Unigram are)`,
+        `${asJson((input as { type?: unknown } | null)?.type)} is not supported (BPE, Unigram are)`,
     }),
   ),
 });

@@ -27,7 +27,7 @@ import {
   writeFinalModel,
 } from './directory.js';
 import { lockOutputDirectory } from './lock.js';
-import { writeJson } from './synced_file.js';
+import { writeJson, writeSynced } from './synced_file.js';
 
 let out = '';
 beforeEach(() => {
@@ -38,16 +38,18 @@ afterEach(() => rmSync(out, { recursive: true }));
 const files =
   (contents: Record<string, string>): FileWriter =>
   async (directory) => {
-    for (const [name, text] of Object.entries(contents)) writeFileSync(join(directory, name), text);
-    return undefined;
+    const writing = Object.entries(contents).map(([name, text]) => writeText(join(directory, name), text));
+    return Promise.all(writing);
   };
+
+const writeText = (path: string, text: string) => writeSynced(path, (file) => file.append(Buffer.from(text)));
 
 describe('writeCheckpoint', () => {
   it('leaves the files and a manifest that fits, and nothing else', async () => {
-    const path = await writeCheckpoint(out, 7, async (directory) => {
-      writeFileSync(join(directory, 'weights'), 'abc');
-      return [await writeJson(join(directory, 'state.json'), { step: 7 })];
-    });
+    const path = await writeCheckpoint(out, 7, async (directory) => [
+      await writeJson(join(directory, 'state.json'), { step: 7 }),
+      await writeText(join(directory, 'weights'), 'abc'),
+    ]);
     expect(path).toBe(join(out, 'checkpoint-7'));
     expect(readdirSync(out)).toEqual(['checkpoint-7']);
     expect(readdirSync(path).sort()).toEqual(['manifest.json', 'state.json', 'weights']);
@@ -209,7 +211,7 @@ describe('a process killed while it saves', () => {
   beforeAll(async () => {
     bundle = mkdtempSync(join(tmpdir(), 'tstrain-bundle-'));
     await bundleModules(
-      [join(import.meta.dirname, 'directory.ts'), join(import.meta.dirname, 'lock.ts')],
+      ['directory.ts', 'lock.ts', 'synced_file.ts'].map((name) => join(import.meta.dirname, name)),
       bundle,
     );
   });
@@ -217,16 +219,17 @@ describe('a process killed while it saves', () => {
 
   it('leaves whole checkpoints and a whole model or none, and can go on from there', async () => {
     const saving = `
-      import { writeFileSync } from 'node:fs';
       import { listCheckpoints, pruneCheckpoints, writeCheckpoint, writeFinalModel } from './directory.mjs';
       import { lockOutputDirectory } from './lock.mjs';
+      import { writeSynced } from './synced_file.mjs';
       const out = ${JSON.stringify(out)};
       await lockOutputDirectory(out);
       const done = listCheckpoints(out).at(-1)?.step ?? 0;
       for (let step = done + 1; ; step++) {
+        const text = Buffer.from(String(step).repeat(20000));
         const write = async (directory) => {
-          for (const name of ['config.json', 'model.safetensors', 'tokenizer.json'])
-            writeFileSync(directory + '/' + name, String(step).repeat(20000));
+          const names = ['config.json', 'model.safetensors', 'tokenizer.json'];
+          return Promise.all(names.map((name) => writeSynced(directory + '/' + name, (file) => file.append(text))));
         };
         await writeCheckpoint(out, step, write);
         process.stdout.write(step + '\\n');

@@ -3,7 +3,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { fileError, UserError } from '../../errors.js';
-import { exists, readError, readRegular } from '../../files.js';
+import { exists, parseJson, readError, readRegular } from '../../files.js';
 import { bytesText } from '../machine/memory.js';
 import { digestOf, type FileDigest, sync, writeJson } from './synced_file.js';
 
@@ -36,10 +36,10 @@ export interface Checkpoint {
 }
 
 /**
- * Writes files into the directory it is given, and syncs what else a checkpoint stands for; may return digests it
- * already has, to save reading them again.
+ * Writes files into the directory it is given, and syncs them and what else a checkpoint stands for.
+ * @returns the digests of all of them, made as they were written: what is read back may be something else already
  */
-export type FileWriter = (directory: string) => Promise<readonly FileDigest[] | undefined>;
+export type FileWriter = (directory: string) => Promise<readonly FileDigest[]>;
 
 /** The directories named checkpoint-<step>, whole or not, by step. */
 export function listCheckpoints(outputDir: string): Checkpoint[] {
@@ -60,11 +60,12 @@ export async function writeCheckpoint(outputDir: string, step: number, write: Fi
   const name = `checkpoint-${step}`;
   const path = join(outputDir, name);
   await writeAside(outputDir, name, write, async (aside) => {
-    const replaced = join(outputDir, `.tmp-replaced-${name}-${process.pid}`);
-    if (exists(path)) await rename(path, replaced);
+    const replaced = exists(path) ? join(outputDir, `.tmp-replaced-${name}-${process.pid}`) : undefined;
+    if (replaced !== undefined) await rename(path, replaced);
     await rename(aside, path);
     await sync(outputDir);
-    await rm(replaced, { recursive: true, force: true });
+    // The new one is saved: what cannot be cleared away now removeLeftovers() does later.
+    if (replaced !== undefined) await rm(replaced, { recursive: true }).catch(() => {});
   });
   return path;
 }
@@ -107,19 +108,16 @@ export async function verifyCheckpoint(
   directory: string,
   required: readonly string[] = [],
 ): Promise<string | undefined> {
-  let text: string;
+  const path = join(directory, MANIFEST);
+  let json: unknown;
   try {
-    if (!exists(join(directory, MANIFEST))) return `${MANIFEST} is missing`;
-    text = readRegular(join(directory, MANIFEST)).toString();
+    if (!exists(path)) return `${MANIFEST} is missing`;
+    json = parseJson(readRegular(path), path);
   } catch (error) {
     return withinDirectory(directory, error);
   }
-  let manifest: z.infer<typeof MANIFEST_JSON>;
-  try {
-    manifest = MANIFEST_JSON.parse(JSON.parse(text));
-  } catch {
-    return `${MANIFEST} cannot be understood`;
-  }
+  const { success, data: manifest } = MANIFEST_JSON.safeParse(json);
+  if (!success) return `${MANIFEST} cannot be understood`;
   const unlisted = required.find((name) => !manifest.files.some(({ file }) => file === name));
   if (unlisted !== undefined) return `${MANIFEST} does not list ${unlisted}`;
   // Sizes cost nothing to compare, so they go before all checksums.
@@ -244,12 +242,7 @@ async function writeAside(
   try {
     await rm(aside, { recursive: true, force: true });
     await mkdir(aside);
-    const known = new Map((await write(aside))?.map((digest) => [digest.file, digest]));
-    const files: FileDigest[] = [];
-    for (const file of (await readdir(aside)).sort()) {
-      await sync(join(aside, file));
-      files.push(known.get(file) ?? (await digestOf(join(aside, file))));
-    }
+    const files = await write(aside);
     await writeJson(join(aside, MANIFEST), { files });
     await sync(aside);
     // Names beside it that `write` has made, such as that of metrics.jsonl, are there before it is.

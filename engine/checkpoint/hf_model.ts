@@ -1,6 +1,6 @@
 import { isAbsolute, join, relative } from 'node:path';
 import { asJson, UserError } from '../../errors.js';
-import { exists, readRegular } from '../../files.js';
+import { exists, parseJson, readRegular } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
 import { causalLmSpecs, EMBEDDING, HEAD } from '../model/specs.js';
@@ -233,13 +233,7 @@ function asNamedToday(
 /** Tensor → file name, each within the directory. */
 function readWeightMap(directory: string): [name: string, shard: string][] {
   const path = join(directory, INDEX);
-  const text = readRegular(path).toString();
-  let json: { weight_map?: unknown } | null;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new UserError(`${path}: not JSON: ${(error as Error).message}`);
-  }
+  const json = parseJson(readRegular(path), path) as { weight_map?: unknown } | null;
   const map = json?.weight_map;
   if (typeof map !== 'object' || map === null || Array.isArray(map))
     throw new UserError(`${path}: weight_map must be an object from tensor names to file names`);

@@ -129,7 +129,7 @@ describe('a header', () => {
       'its __metadata__ is not a table of strings',
     ],
     ['a list', '[]', 0, 'its header is not a JSON object'],
-    ['bytes that are not UTF-8', '\u0000', 0, 'its header is not JSON'],
+    ['bytes that are not UTF-8', '\u0000', 0, 'its header: not valid JSON'],
   ])('with %s is refused', (_, header, dataBytes, why) => {
     writeFile(header as object | string, dataBytes);
     const open = () => SafetensorsFile.open(path);

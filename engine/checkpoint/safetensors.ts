@@ -1,7 +1,7 @@
 import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { asJson, UserError } from '../../errors.js';
-import { openRegular, readError, readFully, sizeOf } from '../../files.js';
+import { openRegular, parseJson, readError, readFully, sizeOf } from '../../files.js';
 import type { NativeTensor } from '../device/native_tensor.js';
 import { widenBfloat16, widenFloat16 } from './widen.js';
 
@@ -44,10 +44,7 @@ export interface TensorEntry {
   readonly bytes: number;
 }
 
-/**
- * The largest LLaMA's has 0.2 MB. The format's own library takes 100 MB, of which JSON.parse can make 3 GB before any of
- * it is looked at.
- */
+/** The largest LLaMA's has 0.2 MB; the format's own library takes 100 MB. */
 const MAX_HEADER_BYTES = 8 * 2 ** 20;
 
 /** Values go through memory in pieces of this size, so that no tensor is ever whole in JavaScript. */
@@ -178,12 +175,7 @@ function readHeader(path: string, fd: number): { entries: TensorEntry[]; bytes: 
     refuse(`its header should have ${announced} bytes, over ${MAX_HEADER_BYTES}`);
 
   const bytes = fill(Buffer.alloc(Number(announced)), 8);
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch {
-    refuse('its header is not JSON');
-  }
+  const json = parseJson(bytes, `${path}: not a whole safetensors file: its header`);
   if (!isObject(json)) return refuse('its header is not a JSON object');
 
   const dataStart = 8 + bytes.length;

@@ -203,6 +203,44 @@ describe('parseLlamaConfig', () => {
   });
 });
 
+it('all faults of a config are told at once, and none that follows from another', () => {
+  const faults = (json: object) => {
+    try {
+      parse(json);
+      return [];
+    } catch (error) {
+      expect(error).toBeInstanceOf(UserError);
+      return (error as UserError).faults.map((fault) => fault.replace('config.json: ', ''));
+    }
+  };
+  expect(
+    faults({
+      model_type: 'mistral',
+      hidden_act: 'gelu',
+      architectures: ['MistralForCausalLM'],
+      hidden_size: 66,
+      num_attention_heads: 4,
+      num_key_value_heads: 3,
+      rms_norm_eps: 'small',
+      rope_scaling: { rope_type: 'llama3', factor: 0.5, low_freq_factor: 4 },
+    }),
+  ).toEqual([
+    'model_type is "mistral"; only llama is supported',
+    'hidden_act is "gelu"; only silu is supported',
+    'architectures is ["MistralForCausalLM"]; only LlamaForCausalLM is supported',
+    'rms_norm_eps is "small"; it must be a number',
+    'num_key_value_heads is 3; it must divide num_attention_heads (4)',
+    'hidden_size is 66; it must be a multiple of num_attention_heads (4)',
+    'rope_scaling.factor is 0.5; it must be at least 1',
+    'rope_scaling.high_freq_factor is missing; llama3 scaling needs it',
+  ]);
+  // Nobody knows what 66 is to be a multiple of, nor what a factor of something unknown does.
+  expect(faults({ num_attention_heads: 'four', hidden_size: 66, rope_scaling: { type: 'own' } })).toEqual([
+    'num_attention_heads is "four"; it must be a number',
+    'rope_scaling.rope_type is "own"; supported are default, linear, dynamic, llama3, yarn',
+  ]);
+});
+
 describe('toHfConfig', () => {
   it('keeps unknown keys and drops what is no longer true', () => {
     const saved = toHfConfig(
@@ -232,7 +270,7 @@ describe('readLlamaConfig', () => {
     try {
       expect(() => readLlamaConfig(directory)).toThrow(`${directory}/config.json: the file is missing`);
       writeFileSync(join(directory, 'config.json'), '{');
-      expect(() => readLlamaConfig(directory)).toThrow(`${directory}/config.json: not JSON`);
+      expect(() => readLlamaConfig(directory)).toThrow(`${directory}/config.json: not valid JSON`);
     } finally {
       rmSync(directory, { recursive: true });
     }

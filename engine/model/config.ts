@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { checkDepth, UserError } from '../../errors.js';
-import { readRegular } from '../../files.js';
+import { parseJson, readRegular } from '../../files.js';
 
 /** How positions turn queries and keys: RoPE (arXiv 2104.09864) and its scalings, as Hugging Face names them. */
 export type RopeConfig =
@@ -165,7 +165,7 @@ const SUPPORTED: Record<string, { values: readonly unknown[]; why: string }> = {
  * The model that a config.json of `LlamaForCausalLM` describes, in the classic form (`rope_theta`,
  * `rope_scaling`) or transformers 5's (`rope_parameters`); also the `model_config` of a run. `source` opens every
  * error. Keys that would change the result and are not supported are refused; unknown ones are kept in `raw`.
- * @throws UserError naming source, key and value.
+ * @throws UserError of all faults, in a line each naming source, key and value.
  */
 export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
@@ -173,25 +173,26 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
   checkDepth(json, source);
   const raw = json as Record<string, unknown>;
   const notes: string[] = [];
-  refuseUnsupported(raw, source, notes);
-  const hf = check(HF_CONFIG, raw, source);
+  const faults: string[] = [];
+  const refuse: Refuse = (key, value, why) =>
+    void faults.push(`${source}: ${key} is ${value === undefined ? 'missing' : shown(value)}; ${why}`);
+  const note = checkUnsupported(raw, refuse);
+  if (note !== undefined) notes.push(`${source}: ${note}`);
+  const hf = readKeys(HF_CONFIG, raw, refuse);
   if (hf.pretraining_tp > 1)
     notes.push(
       `${source}: pretraining_tp is ${hf.pretraining_tp}; computed as with 1, which gives the same logits`,
     );
   if (hf.pad_token_id === -1) notes.push(`${source}: pad_token_id is -1; taken as none`);
 
-  const refuse = (key: string, value: unknown, why: string): never => {
-    throw new UserError(`${source}: ${key} is ${JSON.stringify(value)}; ${why}`);
-  };
   const heads = hf.num_attention_heads;
   const kvHeads = hf.num_key_value_heads ?? heads;
-  if (heads % kvHeads !== 0)
+  if (heads % kvHeads > 0)
     refuse('num_key_value_heads', kvHeads, `it must divide num_attention_heads (${heads})`);
-  if (hf.head_dim === undefined && hf.hidden_size % heads !== 0)
-    refuse('hidden_size', hf.hidden_size, `it must be a multiple of num_attention_heads (${heads})`);
   const headDim = hf.head_dim ?? hf.hidden_size / heads;
-  if (headDim % 2 !== 0)
+  if (headDim % 1 > 0)
+    refuse('hidden_size', hf.hidden_size, `it must be a multiple of num_attention_heads (${heads})`);
+  else if (headDim % 2 > 0)
     refuse(
       'head_dim',
       headDim,
@@ -202,10 +203,12 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
     hf.hidden_size *
     (2 * hf.vocab_size + hf.num_hidden_layers * (2 * headDim * (heads + kvHeads) + 3 * hf.intermediate_size));
   if (parameters > MOST_PARAMETERS)
-    throw new UserError(
+    faults.push(
       `${source}: describes a model of ${parameters.toExponential(1)} parameters; ` +
         `at most ${MOST_PARAMETERS.toExponential()} are taken`,
     );
+  const rope = readRope(raw, hf, refuse);
+  if (faults.length > 0) throw new UserError(faults);
   const padTokenId = hf.pad_token_id ?? -1;
 
   return {
@@ -222,7 +225,7 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
     tieWordEmbeddings: hf.tie_word_embeddings,
     attentionBias: hf.attention_bias,
     mlpBias: hf.mlp_bias,
-    rope: parseRope(raw, hf, source),
+    rope,
     bosTokenId: hf.bos_token_id ?? undefined,
     eosTokenId: hf.eos_token_id === null ? [] : [hf.eos_token_id].flat(),
     padTokenId: padTokenId < 0 ? undefined : padTokenId,
@@ -234,14 +237,8 @@ export function parseLlamaConfig(json: unknown, source: string): LlamaConfig {
 /** parseLlamaConfig() of `directory`/config.json. */
 export function readLlamaConfig(directory: string): LlamaConfig {
   const path = join(directory, 'config.json');
-  const text = readRegular(path, 'the file is missing; a model directory needs it').toString();
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new UserError(`${path}: not JSON: ${(error as Error).message}`);
-  }
-  return parseLlamaConfig(json, path);
+  const bytes = readRegular(path, 'the file is missing; a model directory needs it');
+  return parseLlamaConfig(parseJson(bytes, path), path);
 }
 
 /**
@@ -346,45 +343,47 @@ function toHfRopeScaling(rope: RopeConfig): Record<string, unknown> | null {
 /** The model itself, and the trunk alone, whose files have no head: what a tied model needs none in. */
 const ARCHITECTURES = ['LlamaForCausalLM', 'LlamaModel'];
 
-function refuseUnsupported(raw: Record<string, unknown>, source: string, notes: string[]): void {
+/** What is told of a key that makes no model. */
+type Refuse = (key: string, value: unknown, why: string) => void;
+
+/** @returns what is to be noted of architectures, if it is read as something else */
+function checkUnsupported(raw: Record<string, unknown>, refuse: Refuse): string | undefined {
   for (const [key, { values, why }] of Object.entries(SUPPORTED)) {
     const value = raw[key] ?? undefined;
-    if (value !== undefined && !values.includes(value))
-      throw new UserError(`${source}: ${key} is ${JSON.stringify(value)}; ${why}`);
+    if (value !== undefined && !values.includes(value)) refuse(key, value, why);
   }
   const architectures = raw.architectures ?? [];
   const given = JSON.stringify(architectures);
-  if (given === '[]' || given === '["LlamaForCausalLM"]') return;
+  if (given === '[]' || given === '["LlamaForCausalLM"]') return undefined;
   const [name, ...others] = [architectures].flat();
   // The first conversions write LLaMA.
   const known = ARCHITECTURES.some((known) => known.toLowerCase() === String(name).toLowerCase());
-  if (!Array.isArray(architectures) || !known || others.length > 0)
-    throw new UserError(`${source}: architectures is ${given}; only LlamaForCausalLM is supported`);
-  notes.push(`${source}: architectures is ${given}; read as ["LlamaForCausalLM"]`);
+  if (Array.isArray(architectures) && known && others.length === 0)
+    return `architectures is ${given}; read as ["LlamaForCausalLM"]`;
+  refuse('architectures', architectures, 'only LlamaForCausalLM is supported');
+  return undefined;
 }
 
 /** As transformers merges the two forms: rope_scaling goes before rope_parameters, an inner rope_theta before the outer. */
-function parseRope(raw: Record<string, unknown>, hf: z.infer<typeof HF_CONFIG>, source: string): RopeConfig {
+function readRope(
+  raw: Record<string, unknown>,
+  hf: z.infer<typeof HF_CONFIG>,
+  refuseKey: Refuse,
+): RopeConfig {
   const key = isFilled(raw.rope_scaling) ? 'rope_scaling' : 'rope_parameters';
   const given = raw[key] ?? {};
-  if (typeof given !== 'object' || Array.isArray(given))
-    throw new UserError(`${source}: ${key} is ${JSON.stringify(given)}; it must be an object`);
-  const named = given as Record<string, unknown>;
+  const isObject = typeof given === 'object' && !Array.isArray(given);
+  if (!isObject) refuseKey(key, given, 'it must be an object');
+  const named = isObject ? (given as Record<string, unknown>) : {};
+  const refuse: Refuse = (name, value, why) => refuseKey(`${key}.${name}`, value, why);
   const type = (named.rope_type ?? named.type ?? 'default') as RopeConfig['type'];
-  if (!ROPE_TYPES.includes(type))
-    throw new UserError(
-      `${source}: ${key}.rope_type is ${JSON.stringify(type)}; supported are ${ROPE_TYPES.join(', ')}`,
-    );
   if ((named.partial_rotary_factor ?? 1) !== 1)
-    throw new UserError(
-      `${source}: ${key}.partial_rotary_factor is ${JSON.stringify(named.partial_rotary_factor)}; only 1 is supported`,
-    );
-  const rope = check(HF_ROPE, named, source, `${key}.`);
+    refuse('partial_rotary_factor', named.partial_rotary_factor, 'only 1 is supported');
+  const rope = readKeys(HF_ROPE, named, refuse);
   const required = (name: 'factor' | 'low_freq_factor' | 'high_freq_factor'): number => {
     const value = rope[name];
-    if (value === undefined)
-      throw new UserError(`${source}: ${key}.${name} is missing; ${type} scaling needs it`);
-    return value;
+    if (value === undefined) refuse(name, value, `${type} scaling needs it`);
+    return value ?? Number.NaN;
   };
   const theta = rope.rope_theta ?? hf.rope_theta;
   const originalMaxPositionEmbeddings =
@@ -401,8 +400,10 @@ function parseRope(raw: Record<string, unknown>, hf: z.infer<typeof HF_CONFIG>, 
       const lowFreqFactor = required('low_freq_factor');
       const highFreqFactor = required('high_freq_factor');
       if (highFreqFactor <= lowFreqFactor)
-        throw new UserError(
-          `${source}: ${key}.high_freq_factor is ${highFreqFactor}; it must be greater than low_freq_factor (${lowFreqFactor})`,
+        refuse(
+          'high_freq_factor',
+          highFreqFactor,
+          `it must be greater than low_freq_factor (${lowFreqFactor})`,
         );
       return {
         type,
@@ -426,6 +427,9 @@ function parseRope(raw: Record<string, unknown>, hf: z.infer<typeof HF_CONFIG>, 
         mscaleAllDim: rope.mscale_all_dim,
         truncate: rope.truncate,
       };
+    default:
+      refuse('rope_type', type, `supported are ${ROPE_TYPES.join(', ')}`);
+      return { type: 'default', theta };
   }
 }
 
@@ -434,19 +438,29 @@ function isFilled(value: unknown): boolean {
   return value !== undefined && value !== null && JSON.stringify(value) !== '{}';
 }
 
-function check<S extends z.ZodType>(
+/**
+ * The keys of a schema, and the first fault of each that has one. Such a key is then NaN, which fails no comparison with
+ * others: what follows from a fault is not told.
+ */
+function readKeys<S extends z.ZodObject>(
   schema: S,
   json: Record<string, unknown>,
-  source: string,
-  prefix = '',
+  refuse: Refuse,
 ): z.infer<S> {
   const result = schema.safeParse(json);
   if (result.success) return result.data;
-  const faults = new Map<string, string>();
+  const wrong = new Set<string>();
   for (const { path, message } of result.error.issues) {
     const key = String(path[0]);
-    const value = typeof json[key] === 'number' ? json[key] : JSON.stringify(json[key]);
-    if (!faults.has(key)) faults.set(key, `${source}: ${prefix}${key} is ${value}; it ${message}`);
+    if (!wrong.has(key)) refuse(key, json[key], `it ${message}`);
+    wrong.add(key);
   }
-  throw new UserError([...faults.values()]);
+  const others = Object.entries(json).filter(([key]) => !wrong.has(key));
+  const nan = [...wrong].map((key) => [key, Number.NaN]);
+  return { ...schema.parse(Object.fromEntries(others)), ...Object.fromEntries(nan) };
+}
+
+/** JSON has no word for NaN and infinity. */
+function shown(value: unknown): string {
+  return typeof value === 'number' ? String(value) : JSON.stringify(value);
 }

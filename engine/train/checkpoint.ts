@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { z } from 'zod';
-import { readRegular } from '../../files.js';
+import { parseJson, readRegular } from '../../files.js';
 import { newestWholeCheckpoint, verifyCheckpoint, withinDirectory } from '../checkpoint/directory.js';
 import { loadHfWeights, saveHfWeights } from '../checkpoint/hf_model.js';
 import { SafetensorsFile } from '../checkpoint/safetensors.js';
@@ -103,15 +103,15 @@ export async function newestRunState(
   const { skipped } = await newestWholeCheckpoint(outputDir, async ({ path, step }) => {
     const why = await verifyCheckpoint(path, [CONFIG, OPTIMIZER, STATE]);
     if (why !== undefined) return why;
-    let text: string;
+    let json: unknown;
     try {
-      text = readRegular(join(path, STATE)).toString();
+      json = parseJson(readRegular(join(path, STATE)), join(path, STATE));
     } catch (error) {
       return withinDirectory(path, error);
     }
     let state: TrainerState;
     try {
-      state = STATE_JSON.parse(upgraded(JSON.parse(text)));
+      state = STATE_JSON.parse(upgraded(json as object));
     } catch {
       return `${STATE} is not one of this version`;
     }

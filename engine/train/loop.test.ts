@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { TrainingBatch } from '../../batch.js';
@@ -6,6 +7,7 @@ import { endToEnd } from '../../tests/documents.js';
 import { fill, readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { silentHooks } from '../../tests/silent_hooks.js';
+import { TINY } from '../../tests/tiny_run.js';
 import { defaultDevice } from '../device/addon.js';
 import { parseLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
@@ -156,4 +158,45 @@ describeShared('training equals the reference traces', ['goldens/train'], () => 
       expect(most).toBeLessThanOrEqual(tolerance.max);
     });
   });
+});
+
+it('a signal that comes during a micro-batch is heard when it ends', async () => {
+  const config = parseLlamaConfig(TINY, 'tiny model');
+  const model = new LlamaForCausalLM(new Parameters(config, defaultDevice(), 'fp32'));
+  model.parameters.initialize(1);
+  const gradients = new Gradients(model.parameters);
+  const optimizer = new AdamW(model.parameters, { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0 });
+  disposables.push(model, gradients, optimizer);
+  const objective = nextToken(model, { gradientCheckpointing: false });
+  let isHeard = false;
+  process.once('SIGUSR2', () => {
+    isHeard = true;
+  });
+  const signalled: typeof objective = {
+    ...objective,
+    forwardBackward(...args) {
+      if (!isHeard) process.kill(process.pid, 'SIGUSR2');
+      objective.forwardBackward(...args);
+    },
+  };
+  const batch = endToEnd([{ ids: [1, 2, 3], labels: [1, 2, 3] }], [0]);
+  const steps = [0, 1, 2].map((step) => ({ step, epochsDone: 0, endsEpoch: false, batches: [batch] }));
+  // As in a run that has just read a file: the event loop has looked for signals in this round.
+  await readFile(import.meta.filename);
+  const end = await train({
+    objective: signalled,
+    gradients,
+    optimizer,
+    steps,
+    options: {
+      schedule: { type: 'constant', learningRate: 1e-3, warmupSteps: 0, totalSteps: 3 },
+      maxGradNorm: 1,
+      lossNormalization: 'token_mean',
+      loggingSteps: 1,
+      evaluateEvery: 'no',
+      saveEvery: 'no',
+    },
+    hooks: { ...silentHooks, stopRequested: () => (isHeard ? 'now' : undefined) },
+  });
+  expect(end).toMatchObject({ outcome: 'stopped_at_once', step: 0 });
 });

@@ -209,10 +209,19 @@ async function accumulate<Batch extends TrainingBatch>(
     } finally {
       own.dispose();
     }
-    await new Promise(setImmediate);
+    await signalsHeard();
     if (hooks.stopRequested() === 'now') return false;
   }
   return true;
+}
+
+/**
+ * Until the event loop has looked for signals. The first immediate may come in the very round that this is called in,
+ * behind the place where it looks: a signal of one micro-batch would be heard after the next.
+ */
+async function signalsHeard(): Promise<void> {
+  await new Promise(setImmediate);
+  await new Promise(setImmediate);
 }
 
 /**
@@ -237,7 +246,7 @@ export async function evaluate<Batch extends TrainingBatch>(
           'too large. Checkpoints saved earlier are whole; a lower learning_rate or a longer warm-up is where to start',
       );
     terms += objective.terms(batch);
-    await new Promise(setImmediate);
+    await signalsHeard();
     if (stopRequested() === 'now') return undefined;
   }
   const [loss, ...measures] = sums.map((sum) => sum / terms);

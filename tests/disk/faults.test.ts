@@ -1,10 +1,11 @@
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { listCheckpoints, verifyCheckpoint } from '../../engine/checkpoint/directory.js';
 import { Cli, type Ended } from '../cli.js';
-import { RunDirectory, randomRows } from '../tiny_run.js';
+import { RunDirectory, randomRows, TINY } from '../tiny_run.js';
+import { tinyTokenizer } from '../tiny_tokenizer.js';
 import { Disk, type Fault } from './disk.js';
 
 /** How many of the faults of a command are tried, spread over all that it does. */
@@ -19,13 +20,25 @@ beforeAll(async () => {
   disk = new Disk(cli);
   template = new RunDirectory();
   scratch = mkdtempSync(join(tmpdir(), 'tstrain-faults-'));
-  template.writeRows('rows.jsonl', randomRows(20, 1));
-  template.writeRows('held_out.jsonl', randomRows(4, 2));
-  template.writeConfig({ output_dir: 'model', max_steps: 1 });
+  template.writeRows('ids.jsonl', randomRows(20, 1));
+  const texts = Array.from({ length: 20 }, (_, i) => ({ instruction: `low ${i}`, output: 'lower' }));
+  template.writeRows('rows.jsonl', texts);
+  template.writeRows('held_out.jsonl', texts.slice(0, 4));
+  writeTokenizer('tokenizer');
+  template.writeConfig({
+    model_config: { ...TINY, vocab_size: 320, max_position_embeddings: 320 },
+    tokenizer_name_or_path: 'tokenizer',
+    output_dir: 'model',
+    model_max_length: 320,
+    max_steps: 1,
+  });
   expect(await cli.run(template.path, '--config', 'run.yaml')).toMatchObject({ status: 0 });
+  template.write('model/generation_config.json', '{"eos_token_id": 7}');
   template.writeConfig({
     model_config: undefined,
     model_name_or_path: 'model',
+    tokenizer_name_or_path: 'tokenizer',
+    model_max_length: 320,
     max_steps: 5,
     save_strategy: 'steps',
     save_steps: 2,
@@ -41,6 +54,20 @@ afterAll(() => {
   template.remove();
   rmSync(scratch, { recursive: true });
 });
+
+/** All the files that a tokenizer can have, in the form in which each of them is read. */
+function writeTokenizer(name: string): void {
+  mkdirSync(template.at(name));
+  const files = {
+    'tokenizer.json': tinyTokenizer(),
+    'tokenizer_config.json': { tokenizer_class: 'LlamaTokenizer', add_bos_token: true },
+    'special_tokens_map.json': { bos_token: '<s>', eos_token: '</s>' },
+    'added_tokens.json': { '<s>': 1, '</s>': 2 },
+    'tokenizer.model': {},
+    'chat_template.jinja': {},
+  };
+  for (const [file, value] of Object.entries(files)) template.write(join(name, file), JSON.stringify(value));
+}
 
 const READS = ['open', 'read', 'stat', 'fstat', 'readdir', 'statfs'];
 const { EIO, EACCES, EMFILE, ESTALE, ENOSPC, EDQUOT, EROFS } = constants.errno as Record<string, number>;
@@ -111,6 +138,8 @@ async function tryFaults(before: string, args: string[], result: string | undefi
   const sound = place(before, 'sound');
   const run = await disk.run(sound, args, 'none');
   expect(run).toMatchObject({ status: 0, stderr: '' });
+  // What is being saved has no name yet that a message could say, if it were read again.
+  expect(run.log.filter(([call, path]) => call === 'read' && path.includes('.tmp-'))).toEqual([]);
   const all = faultsOf(run.log);
   const step = Math.max(1, all.length / FAULTS);
   let tried = 0;
@@ -152,9 +181,12 @@ it('so does one that goes on', async () => {
 it.each([
   ['plan', [...TRAIN]],
   ['score', ['--model', 'model', '--data', 'rows.jsonl']],
+  ['score', ['--model', 'model', '--data', 'ids.jsonl']],
   ['generate', ['--model', 'model', '--ids', '1,2', '--max-new-tokens', '2']],
+  ['generate', ['--model', 'model', '--instruction', 'low', '--max-new-tokens', '2']],
+  ['tokenize', ['--tokenizer', 'tokenizer']],
 ])(
-  'so does tstrain %s',
+  'so does tstrain %s %j',
   async (command, args) => {
     expect(await tryFaults(template.path, [command, ...args], undefined)).toBeGreaterThanOrEqual(6);
   },
