@@ -59,7 +59,7 @@ template <class... A>
 struct WithContext<void(A...)> {
   using type = void(const Context&, A...);
 };
-#define TSTRAIN_DECLARE(name, parameters, ...) __attribute__((weak)) WithContext<void parameters>::type name;
+#define TSTRAIN_DECLARE(name, parameters, ...) WithContext<void parameters>::type name;
 TSTRAIN_OPS(TSTRAIN_DECLARE)
 #undef TSTRAIN_DECLARE
 
