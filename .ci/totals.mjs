@@ -1,8 +1,8 @@
-// The closing line of .ci/run: `N passed, N failed, N skipped`, of `npm test` and TF.js's own specs together.
-// The op cases under the sanitizers are a part of `npm test` run a second time, so they are not counted again.
+// The closing line of .ci/run: `N passed, N failed, N skipped`, of `npm test`, TF.js's own specs and the simulated card
+// together. The op cases under the sanitizers are a part of `npm test` run a second time, so they are not counted again.
 import { existsSync, readFileSync } from 'node:fs';
 
-const [testsFile, conformanceFile] = process.argv.slice(2);
+const [testsFile, conformanceFile, ...cardFiles] = process.argv.slice(2);
 const total = { passed: 0, failed: 0, skipped: 0 };
 const missing = [];
 
@@ -15,6 +15,17 @@ if (existsSync(testsFile)) {
   for (const { status, assertionResults } of tests.testResults)
     if (status === 'failed' && !assertionResults.some((result) => result.status === 'failed')) total.failed++;
 } else missing.push('npm test');
+
+// What those runs leave out by name is no test of theirs.
+for (const file of cardFiles) {
+  if (!existsSync(file)) {
+    missing.push('the simulated card');
+    continue;
+  }
+  const tests = JSON.parse(readFileSync(file, 'utf8'));
+  total.passed += tests.numPassedTests;
+  total.failed += tests.numFailedTests;
+}
 
 const specs = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(
   existsSync(conformanceFile) ? readFileSync(conformanceFile, 'utf8') : '',

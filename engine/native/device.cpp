@@ -41,8 +41,9 @@ Device::Device(const DeviceKind& kind) : Device(kind, kind.name, kind.ops(), &ki
 Device Device::plan_of(const DeviceKind& kind) { return Device(kind, kPlan + kind.name, meta_table, nullptr); }
 
 Device::Stretch Device::arena_allocate(i64 bytes, bool workspace) {
-  if (memory_ && !range_.start && expected_ > 0) {
-    range_ = memory_->reserve(expected_);
+  if (memory_ && !range_.start) {
+    // Where nobody has planned, what is not in the arena gets as much as the arena.
+    range_ = memory_->reserve(expected_ > 0 ? expected_ : memory_->room().free / 2);
     arena_.reserve(range_.bytes);
   }
   Stretch stretch{arena_.allocate(bytes, workspace), bytes};

@@ -14,8 +14,8 @@ struct Buffer {
   DType dtype = DType::f32;
   Source source = Source::heap;
   Device::Stretch stretch;  // in the arena, for arena buffers
-  std::uint32_t root = 0;  // index of the buffer that owns the memory
-  int references = 0;      // of a root: itself and its views; memory goes when it reaches 0
+  std::uint32_t root = 0;   // index of the buffer that owns the memory
+  int references = 0;       // of a root: itself and its views; memory goes when it reaches 0
   std::uint32_t generation = 0;
   bool live = false;
 };
