@@ -10,7 +10,7 @@
 // message names the op: the binding puts its name in front. What stands in a tensor (ids, offsets, places in a table)
 // nobody checks here: a device would have to be waited for. Whoever uploads such values has checked them.
 //
-// To add an op: one entry here, one file in cpu/ (and later cuda/), one engine/ops/x.ts, one engine/ops/x.cases.ts;
+// To add an op: one entry here, one file in cpu/ and one in cuda/, one engine/ops/x.ts, one engine/ops/x.cases.ts;
 // a line in the WorkspaceTable of each device that needs workspace for it. The N-API binding, its types in TypeScript
 // (engine/device/ops.d.ts), meta and the size checks come from the entry.
 //
@@ -95,7 +95,7 @@
      REQUIRE(y_offset + columns <= y_stride, "a row of " + text(y_stride) + " elements has no columns " +          \
                                                  text(y_offset) + "…" + text(y_offset + columns)),                 \
      REQUIRE(x_stride == 0 || x_stride >= columns, "rows of x overlap"), cost(0))                               \
-  /* y[c] += Σ_r x[r, c], each column summed in float64 in the order of r: the gradient of a bias. */              \
+  /* y[c] += Σ_r x[r, c], each column summed in float64 in a fixed order: the gradient of a bias. */              \
   OP(sum_columns, (Out y, In x, i64 rows, i64 columns),                                                            \
      NEED(y, columns, f32s), NEED(x, rows * columns, floats), cost(0))                                          \
   /* SwiGLU (arXiv 2002.05202): y = silu(gate) · up, with gate_up [rows, 2·dim] = gate | up. */                    \
