@@ -1,6 +1,6 @@
 // What can go wrong around the CUDA device, on the simulated card: each is told in words, and nothing falls back in silence.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -61,7 +61,21 @@ const square = 'console.log(told(cuda));';
 describe.skipIf(!compiler)('with NVRTC', () => {
   it('kernels are compiled for the card, and kept', () => {
     expect(inProcess(square)).toBe('1,4,9');
+    const kept = () =>
+      readdirSync(directory.at('cache/tstrain/cuda')).filter((name) => name.startsWith('unary-sm_80'));
+    expect(kept()).toHaveLength(1);
+    // A file of the cache that is broken is made anew.
+    const file = directory.at('cache/tstrain/cuda', kept()[0]);
+    const whole = readFileSync(file);
+    writeFileSync(file, whole.subarray(0, whole.length / 2));
     expect(inProcess(square)).toBe('1,4,9');
+    expect(readFileSync(file).equals(whole)).toBe(true);
+  });
+
+  it('whose machine code the driver refuses, the driver compiles its PTX, and that is told', () => {
+    expect(tstrain(['doctor'], {}, '12.8').stdout).toContain(
+      'kernels are compiled for sm_80 by NVRTC 12.8: the driver takes no machine code of that NVRTC, and compiles its PTX\n',
+    );
   });
 
   it('that does not know the card, the committed PTX serves, and that is told', () => {
@@ -72,8 +86,12 @@ describe.skipIf(!compiler)('with NVRTC', () => {
     );
   });
 
-  it('that is newer than the driver, the committed PTX serves where the driver takes none of its code', () => {
-    expect(inProcess(square, { CUDASIM_DRIVER: '12000' }, '12.8')).toBe('1,4,9');
+  it('that is newer than the driver, the committed PTX serves where the driver takes nothing of it, and that is told', () => {
+    const older = { CUDASIM_DRIVER: '12000' };
+    expect(inProcess(square, older, '12.8')).toBe('1,4,9');
+    expect(tstrain(['doctor'], older, '12.8').stdout).toContain(
+      'NVRTC 12.8: the driver takes nothing of that NVRTC, which is newer, and compiles the PTX for compute_80\n',
+    );
   });
 });
 

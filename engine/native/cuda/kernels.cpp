@@ -62,6 +62,9 @@ bool refuses_machine_code(CUresult result) {
   return result == CUDA_ERROR_NO_BINARY_FOR_GPU || result == CUDA_ERROR_INVALID_IMAGE;
 }
 
+// What the driver did not take of what NVRTC made, in words.
+std::string refused;
+
 struct Module {
   CUmodule module = nullptr;
   std::map<std::string, std::string> names;
@@ -69,18 +72,23 @@ struct Module {
 
 Module load(const EmbeddedFile& file) {
   auto& d = driver();
+  card();  // modules belong to its context
   Module m;
   std::string what = std::string("loading the kernels of ") + file.name;
   if (compiler_lacks().empty()) {
     Compiled compiled = compiled_for_card(source_of(file));
     m.names = compiled.names;
     CUresult result = d.cuModuleLoadData(&m.module, compiled.machine_code.data());
-    if (refuses_machine_code(result)) result = d.cuModuleLoadData(&m.module, compiled.ptx.c_str());
-    // A driver older than the NVRTC takes neither. The committed PTX is the oldest there is.
+    if (refuses_machine_code(result)) {
+      refused = "the driver takes no machine code of that NVRTC, and compiles its PTX";
+      result = d.cuModuleLoadData(&m.module, compiled.ptx.c_str());
+    }
     if (result != CUDA_ERROR_UNSUPPORTED_PTX_VERSION && result != CUDA_ERROR_INVALID_PTX) {
       check(result, what.c_str());
       return m;
     }
+    // Older than the NVRTC. The committed PTX is the oldest there is.
+    refused = "the driver takes nothing of that NVRTC, which is newer, and compiles the PTX for compute_80";
   }
   if (!file.ptx) throw OpError(what + ": they have no PTX in advance, and " + compiler_lacks());
   Compiled compiled = from_file(file.ptx);
@@ -156,9 +164,16 @@ void launch_raw(const Context& context, const Kernel& kernel, const Grid& grid, 
 
 std::string kernels_come_from() {
   auto lacks = compiler_lacks();
+  // What the driver takes is known when it has been asked.
+  try {
+    module_of(tstrain_cuda_files[0]);
+  } catch (const OpError& e) {
+    return std::string("not made: ") + e.what();
+  }
   auto& n = nvrtc(driver().version);
   if (lacks.empty())
-    return "compiled for " + architecture() + " by NVRTC " + std::to_string(n.major) + "." + std::to_string(n.minor);
+    return "compiled for " + architecture() + " by NVRTC " + std::to_string(n.major) + "." + std::to_string(n.minor) +
+           (refused.empty() ? "" : ": " + refused);
   return "compiled by the driver from PTX for compute_80 (" + lacks + ")";
 }
 
