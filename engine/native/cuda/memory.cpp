@@ -71,6 +71,7 @@ class CudaMemory : public Memory {
       check(driver().cuMemAddressReserve(&start, size_t(bytes), 0, 0, 0), "reserving addresses for the arena");
       return range_ = {to_pointer(start), bytes};
     }
+    // One piece, which cannot grow: as soon as something is known.
     if (expected == 0) return {nullptr, i64(driver().total_bytes)};
     range_ = {allocate_whole(expected), expected};
     return range_;
