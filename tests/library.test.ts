@@ -156,7 +156,10 @@ describe('a program outside the repository', () => {
       command: 'node node_modules/tstrain/scripts/addon.mjs',
     });
     execFileSync('sh', ['-c', command], { cwd: project.path, env: environment(), stdio: 'pipe' });
-    expect(doctor()).toEqual({ status: 0, stdout: expect.stringMatching(/^device +cpu: the only one that can be used here$/m) });
+    expect(doctor()).toEqual({
+      status: 0,
+      stdout: expect.stringMatching(/^device +cpu: the only one that can be used here$/m),
+    });
   });
 
   it('trains, aborts and resumes, to the bytes of a run that was not stopped', () => {
