@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildCardPrograms } from '../../tests/cudasim/run.mjs';
 
 // The comparison of fragments on the simulated card, which misreads nothing that NVIDIA documents; and that it would be
 // seen if it did.
@@ -15,7 +16,7 @@ const ptx = readFileSync(join(import.meta.dirname, 'fragments.ptx'), 'utf8');
 let directory: string;
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'tstrain-fragments-'));
-  execFileSync('make', ['--no-print-directory', '-s', '-C', join(root, 'engine/native'), 'card']);
+  buildCardPrograms();
 }, 300_000);
 afterAll(() => rmSync(directory, { recursive: true }));
 

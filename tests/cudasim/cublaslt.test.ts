@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { buildCardPrograms, buildSimulator } from './run.mjs';
 
 // The simulated cuBLASLt refuses what the real one refuses, the engine tells what went wrong in it, and the sweep that a
 // card is asked runs over it.
@@ -14,12 +15,6 @@ const library = join(libraries, 'libcublasLt.so.12');
 const scratch = mkdtempSync(join(tmpdir(), 'tstrain-cublaslt-'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
-function make(folder: string, ...targets: string[]) {
-  const { status, stderr } = spawnSync('make', ['-s', '-C', folder, ...targets], { encoding: 'utf8' });
-  expect(stderr).toBe('');
-  expect(status).toBe(0);
-}
-
 function run(program: string, args: string[] = [], env: Record<string, string> = {}) {
   return spawnSync(join(root, 'build', program), args, {
     encoding: 'utf8',
@@ -27,9 +22,9 @@ function run(program: string, args: string[] = [], env: Record<string, string> =
   });
 }
 
-it('builds', () => {
-  make(here, 'cublaslt_checks');
-  make(join(root, 'benchmarks/card'));
+beforeAll(() => {
+  buildSimulator('cublaslt_checks');
+  buildCardPrograms();
 }, 300_000);
 
 const [NOT_INITIALIZED, INVALID_VALUE, NOT_SUPPORTED] = [1, 7, 15];

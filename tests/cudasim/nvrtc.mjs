@@ -24,6 +24,15 @@ export function installedNvrtc(version) {
 
 /** Installs NVRTC `version` if it is not, and returns its folder; says on stderr why where it cannot be had. */
 export function installNvrtc(version) {
+  mkdirSync(build, { recursive: true });
+  // Test files that want it at the same time take turns.
+  const words = [join(build, 'lock'), process.execPath, fileURLToPath(import.meta.url), version];
+  if (installedNvrtc(version) === undefined)
+    spawnSync('flock', words, { stdio: ['ignore', 'ignore', 'inherit'] });
+  return installedNvrtc(version);
+}
+
+function install(version) {
   const installed = installedNvrtc(version);
   if (installed !== undefined) return installed;
   const [root, fresh, venv] = [join(build, version), join(build, `${version}.new`), join(build, 'venv')];
@@ -45,4 +54,4 @@ export function installNvrtc(version) {
 const [, script, ...versions] = process.argv;
 if (script === fileURLToPath(import.meta.url))
   for (const version of versions.length > 0 ? versions : Object.keys(releases))
-    console.log(installNvrtc(version) ?? `no NVRTC ${version}`);
+    console.log(install(version) ?? `no NVRTC ${version}`);

@@ -13,16 +13,25 @@ const libraries = resolve(root, 'build/cudasim/lib');
 /**
  * Brings the simulated libraries up to date with their sources; throws when they do not compile.
  *
- * @param target of the Makefile: `checks` has the programs of cudasim's own tests too
+ * @param target of the Makefile: `checks` and `cublaslt_checks` have programs of cudasim's own tests too
  */
 export function buildSimulator(target = 'all') {
+  make(here, target);
+}
+
+/** Likewise, the programs of benchmarks/card. */
+export function buildCardPrograms() {
+  make(resolve(root, 'engine/native'), 'card');
+}
+
+function make(cwd, target) {
   const build = resolve(root, 'build/cudasim');
   mkdirSync(build, { recursive: true });
   // Test files that want it at the same time take turns.
-  const make = ['make', '--no-print-directory', '-s', `-j${availableParallelism()}`, target];
-  const options = { cwd: here, encoding: 'utf8' };
-  const { status, stderr, error } = spawnSync('flock', [resolve(build, 'lock'), ...make], options);
-  if (status !== 0) throw new Error(`cudasim does not build: ${error?.message ?? stderr}`);
+  const words = ['make', '--no-print-directory', '-s', `-j${availableParallelism()}`, target];
+  const options = { cwd, encoding: 'utf8' };
+  const { status, stderr, error } = spawnSync('flock', [resolve(build, 'lock'), ...words], options);
+  if (status !== 0) throw new Error(`make ${target} fails: ${error?.message ?? stderr}`);
 }
 
 /**
