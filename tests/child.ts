@@ -1,9 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { build } from 'esbuild';
+import { type BuildOptions, build } from 'esbuild';
 
-/** Compiles modules of the project into `directory`, for scripts that {@link startScript} runs. */
-export async function bundleModules(entryPoints: string[], directory: string): Promise<void> {
+/**
+ * Compiles modules of the project into `directory`, for processes that import them from there. Where packages stay
+ * outside (`packages: 'external'`), it lies within the project.
+ */
+export async function bundleModules(
+  entryPoints: string[],
+  directory: string,
+  options: BuildOptions = {},
+): Promise<void> {
   await build({
     entryPoints,
     outdir: directory,
@@ -11,6 +18,7 @@ export async function bundleModules(entryPoints: string[], directory: string): P
     bundle: true,
     platform: 'node',
     format: 'esm',
+    ...options,
   });
 }
 

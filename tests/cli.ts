@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { build } from 'esbuild';
+import { bundleModules } from './child.js';
 
 const root = join(import.meta.dirname, '..');
 
@@ -20,16 +20,7 @@ export class Cli {
   static async compile(): Promise<Cli> {
     mkdirSync(join(root, 'build'), { recursive: true });
     const directory = mkdtempSync(join(root, 'build/cli-'));
-    await build({
-      entryPoints: [join(root, 'bin/tstrain.ts')],
-      outdir: directory,
-      outExtension: { '.js': '.mjs' },
-      bundle: true,
-      splitting: true,
-      packages: 'external',
-      platform: 'node',
-      format: 'esm',
-    });
+    await bundleModules([join(root, 'bin/tstrain.ts')], directory, { packages: 'external', splitting: true });
     return new Cli(directory);
   }
 

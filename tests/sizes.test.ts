@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build } from 'esbuild';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { bundleModules } from './child.js';
 import { tinyTokenizer } from './tiny_tokenizer.js';
 
 // What a file can make the process take before it is refused, whatever stands in it: as much as fits of what costs most.
@@ -21,16 +21,11 @@ beforeAll(async () => {
     'data/cache.ts',
   ];
   directory = mkdtempSync(join(import.meta.dirname, '../build/sizes-'));
-  await build({
-    entryPoints: modules.map((path) => join(import.meta.dirname, '..', path)),
-    outdir: directory,
-    outExtension: { '.js': '.mjs' },
-    bundle: true,
-    splitting: true,
-    packages: 'external',
-    platform: 'node',
-    format: 'esm',
-  });
+  await bundleModules(
+    modules.map((path) => join(import.meta.dirname, '..', path)),
+    directory,
+    { packages: 'external', splitting: true },
+  );
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 
