@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../../engine/native/cuda/card.h"
+#include "event.h"
 
 using namespace tstrain;
 using namespace tstrain::cuda;
@@ -17,23 +17,15 @@ namespace {
 
 constexpr int kRepeats = 9;
 
-struct Event {
-  CUevent event = nullptr;
-  Event() { check(driver().cuEventCreate(&event, 0), "making an event"); }
-  ~Event() { driver().cuEventDestroy_v2(event); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-};
-
 // The median of repeated runs, after one that is not counted.
 double seconds_of(const std::function<void()>& queue) {
   Event from, to;
   auto& d = driver();
   std::vector<float> all;
   for (int i = 0; i <= kRepeats; i++) {
-    check(d.cuEventRecord(from.event, card().compute), "recording an event");
+    from.record();
     queue();
-    check(d.cuEventRecord(to.event, card().compute), "recording an event");
+    to.record();
     check(d.cuEventSynchronize(to.event), "waiting for the copies");
     float milliseconds;
     check(d.cuEventElapsedTime(&milliseconds, from.event, to.event), "reading an event");

@@ -22,8 +22,8 @@
 #include <string>
 #include <vector>
 
-#include "../../engine/native/cuda/card.h"
 #include "../../engine/native/cuda/cublaslt.h"
+#include "event.h"
 
 using namespace tstrain;
 using namespace tstrain::cuda;
@@ -155,15 +155,6 @@ struct Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   void* data() const { return reinterpret_cast<void*>(start); }
-};
-
-struct Event {
-  CUevent event = nullptr;
-  Event() { check(driver().cuEventCreate(&event, 0), "making an event"); }
-  ~Event() { driver().cuEventDestroy_v2(event); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void record() const { check(driver().cuEventRecord(event, card().compute), "recording an event"); }
 };
 
 struct Sizes {
