@@ -27,8 +27,9 @@ export function committed(file) {
 
 /** The program of ptx.cpp, in a folder named after all that it and its work are made of. */
 function compiler() {
-  const cpp = ['scripts/ptx.cpp', 'engine/native/cuda/nvrtc.cpp', 'engine/native/cuda/libraries.cpp'];
-  const headers = ['engine/native/cuda/nvrtc.h', 'engine/native/cuda/libraries.h', 'engine/native/tensor.h'];
+  const parts = ['nvrtc', 'driver', 'libraries'].map((part) => `engine/native/cuda/${part}`);
+  const cpp = ['scripts/ptx.cpp', ...parts.map((part) => `${part}.cpp`)];
+  const headers = ['engine/native/tensor.h', ...parts.map((part) => `${part}.h`)];
   const hash = createHash('sha256');
   for (const file of [...cpp, ...headers]) hash.update(readFileSync(join(root, file)));
   const folder = join(build, hash.digest('hex').slice(0, 16));

@@ -192,7 +192,7 @@ int main_of(const char* ptx, const char* source) {
   auto committed = from_file(read_file(ptx));
   std::string json = "{\"wrong\": {\"committed_ptx\": " + compare(Kernels(committed, committed.ptx), good);
   // As the device does it: machine code where the driver takes it.
-  auto& n = nvrtc(driver().version);
+  auto& n = nvrtc();
   int capability = driver().major * 10 + driver().minor;
   if (std::find(n.architectures.begin(), n.architectures.end(), capability) != n.architectures.end()) {
     auto compiled = compile(source_in(source), "sm_" + std::to_string(capability));

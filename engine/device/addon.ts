@@ -49,9 +49,6 @@ export interface DeviceStats {
   heapBytes: number;
   heapHighWater: number;
   flops: number;
-  /** Of memory of the device's own; 0 where it is the machine's. */
-  memoryTotal: number;
-  memoryFree: number;
 }
 
 /** A library of CUDA's. Texts are empty where there is nothing to say. */
@@ -117,6 +114,8 @@ export interface Addon {
   setThreads(threads: number): void;
   /** Of the CPU's kernels. */
   info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
+  /** Bytes of memory of the device's own; 0 where it has the machine's. */
+  ownMemory(device: DeviceName): { total: number; free: number };
   /** Products of matrices whose number of rows is a multiple of it leave nothing over. */
   rowStep(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
@@ -213,6 +212,9 @@ export const addon: Addon = {
   },
   get missing() {
     return loadAddon().missing;
+  },
+  get ownMemory() {
+    return loadAddon().ownMemory;
   },
   get rowStep() {
     return loadAddon().rowStep;

@@ -10,9 +10,8 @@ export interface DeviceMemory extends Memory {
 }
 
 export function deviceMemory(device: DeviceName): DeviceMemory {
-  const { memoryTotal, memoryFree } = addon.stats(device);
-  if (memoryTotal > 0)
-    return { total: memoryTotal, available: memoryFree, limited: false, swap: 0, own: true };
+  const { total, free } = addon.ownMemory(device);
+  if (total > 0) return { total, available: free, limited: false, swap: 0, own: true };
   const memory = availableMemory();
   return { ...memory, swap: memory.limited ? 0 : freeSwap(), own: false };
 }

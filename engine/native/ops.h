@@ -192,16 +192,17 @@ struct Context {
   Stream stream;
 };
 
+// What a device implements an op by: the parameters of its entry, with the context in front.
+template <class F>
+struct WithContext;
+template <class... A>
+struct WithContext<void(A...)> {
+  using type = void(const Context&, A...);
+};
+
 // What runs on a device, by op.
 struct OpTable {
-  // The parameters of the entry, with the context in front.
-  template <class F>
-  struct Signature;
-  template <class... A>
-  struct Signature<void(A...)> {
-    using type = void (*)(const Context&, A...);
-  };
-#define TSTRAIN_MEMBER(name, parameters, ...) Signature<void parameters>::type name;
+#define TSTRAIN_MEMBER(name, parameters, ...) WithContext<void parameters>::type* name;
   TSTRAIN_OPS(TSTRAIN_MEMBER)
 #undef TSTRAIN_MEMBER
 };

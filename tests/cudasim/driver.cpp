@@ -559,16 +559,6 @@ API CUresult cuEventSynchronize(CUevent event) {
   return state().error;
 }
 
-// Not ready now and then, as a real card is.
-API CUresult cuEventQuery(CUevent event) {
-  BEGIN_IN_CONTEXT;
-  if (!state().events.count(event)) return kInvalidHandle;
-  if (!event->mark || event->mark->done) return CUDA_SUCCESS;
-  if (state().random.below(2) == 0) return CUDA_ERROR_NOT_READY;
-  run_until(*event->mark);
-  return state().error;
-}
-
 API CUresult cuEventElapsedTime(float* milliseconds, CUevent from, CUevent to) {
   BEGIN_IN_CONTEXT;
   auto& events = state().events;

@@ -4,13 +4,6 @@
 
 namespace tstrain::TSTRAIN_ISA {
 
-template <class F>
-struct WithContext;
-template <class... A>
-struct WithContext<void(A...)> {
-  using type = void(const Context&, A...);
-};
-
 #define TSTRAIN_DECLARE(name, parameters, ...) WithContext<void parameters>::type name;
 TSTRAIN_OPS(TSTRAIN_DECLARE)
 #undef TSTRAIN_DECLARE

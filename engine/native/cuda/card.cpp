@@ -10,7 +10,7 @@ namespace {
 
 // The last kernels that nobody has waited for yet.
 constexpr size_t kRemembered = 8;
-std::array<std::string, kRemembered> recent;
+std::array<const std::string*, kRemembered> recent;
 size_t since_wait = 0;
 
 bool launch_blocking() {
@@ -24,7 +24,7 @@ bool launch_blocking() {
 std::string recent_kernels() {
   std::string names;
   for (size_t back = std::min(since_wait, kRemembered); back > 0; back--) {
-    auto& name = recent[(since_wait - back) % kRemembered];
+    auto& name = *recent[(since_wait - back) % kRemembered];
     names += (names.empty() ? "" : ", ") + name;
   }
   return names;
@@ -47,7 +47,7 @@ const Card& card() {
 }
 
 void launched(const std::string& kernel) {
-  recent[since_wait++ % kRemembered] = kernel;
+  recent[since_wait++ % kRemembered] = &kernel;
   if (launch_blocking()) wait_for(card().compute);
 }
 

@@ -17,7 +17,7 @@ const Card& card();
 // Waits for a stream. A kernel that failed is only heard of now: the error names those that ran since the last wait.
 void wait_for(CUstream stream);
 
-// A kernel of this name was queued. With CUDA_LAUNCH_BLOCKING=1 it is waited for, so that an error is its own.
+// A kernel of this name, which stays where it is, was queued. With CUDA_LAUNCH_BLOCKING=1 it is waited for, so that an error is its own.
 void launched(const std::string& kernel);
 
 Memory& memory();

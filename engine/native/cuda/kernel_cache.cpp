@@ -31,7 +31,7 @@ std::string digest(const std::string& text) {
 
 // Empty where there is no place for a cache.
 fs::path file_of(const Source& source, const std::string& architecture) {
-  auto& n = nvrtc(0);
+  auto& n = nvrtc();
   std::string key = source.text + '\0' + source.header + '\0' + compiler_options() + std::to_string(n.major) + "." +
                     std::to_string(n.minor);
   fs::path place = directory();

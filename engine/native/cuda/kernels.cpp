@@ -41,7 +41,7 @@ std::string architecture() { return "sm_" + std::to_string(capability()) + (capa
 
 // Why NVRTC cannot compile for this card; empty when it can.
 std::string compiler_lacks() {
-  auto& n = nvrtc(driver().version);
+  auto& n = nvrtc();
   if (!n.missing.empty()) return "NVRTC " + n.missing;
   if (std::find(n.architectures.begin(), n.architectures.end(), capability()) != n.architectures.end()) return "";
   return "NVRTC " + std::to_string(n.major) + "." + std::to_string(n.minor) + " (" + n.path + ") does not know " +
@@ -150,15 +150,16 @@ const Kernel& kernel(const char* name, std::initializer_list<DType> types) {
 void launch_raw(const Context& context, const Kernel& kernel, const Grid& grid, void** arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   auto& d = driver();
-  std::string what = "launching " + kernel.name;
   if (grid.shared > kernel.shared) {
     check(d.cuFuncSetAttribute(kernel.function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, int(grid.shared)),
-          (what + " with " + std::to_string(grid.shared) + " bytes of shared memory").c_str());
+          ("launching " + kernel.name + " with " + std::to_string(grid.shared) + " bytes of shared memory").c_str());
     kernel.shared = grid.shared;
   }
-  check(d.cuLaunchKernel(kernel.function, unsigned(grid.x), unsigned(grid.y), unsigned(grid.z), unsigned(grid.threads),
-                         1, 1, unsigned(grid.shared), static_cast<CUstream>(context.stream), arguments, nullptr),
-        what.c_str());
+  CUresult result =
+      d.cuLaunchKernel(kernel.function, unsigned(grid.x), unsigned(grid.y), unsigned(grid.z), unsigned(grid.threads), 1,
+                       1, unsigned(grid.shared), static_cast<CUstream>(context.stream), arguments, nullptr);
+  // A step launches thousands: words are made when there is something to say.
+  if (result != CUDA_SUCCESS) check(result, ("launching " + kernel.name).c_str());
   launched(kernel.name);
 }
 
@@ -170,7 +171,7 @@ std::string kernels_come_from() {
   } catch (const OpError& e) {
     return std::string("not made: ") + e.what();
   }
-  auto& n = nvrtc(driver().version);
+  auto& n = nvrtc();
   if (lacks.empty())
     return "compiled for " + architecture() + " by NVRTC " + std::to_string(n.major) + "." + std::to_string(n.minor) +
            (refused.empty() ? "" : ": " + refused);

@@ -53,12 +53,6 @@ void launch(const Context& context, const Kernel& kernel, const Grid& grid, A...
 }
 
 // The ops of the table, as cuda/*.cu implement them.
-template <class F>
-struct WithContext;
-template <class... A>
-struct WithContext<void(A...)> {
-  using type = void(const Context&, A...);
-};
 #define TSTRAIN_DECLARE(name, parameters, ...) WithContext<void parameters>::type name;
 TSTRAIN_OPS(TSTRAIN_DECLARE)
 #undef TSTRAIN_DECLARE

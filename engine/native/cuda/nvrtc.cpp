@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "../tensor.h"
+#include "driver.h"
 #include "libraries.h"
 
 namespace tstrain::cuda {
@@ -36,10 +37,10 @@ struct Api : Nvrtc {
 #undef TSTRAIN_MEMBER
 };
 
-const Api& api(int driver_version) {
-  static const Api instance = [&] {
+const Api& api() {
+  static const Api instance = [] {
     Api a{};
-    Library library = open_library(sonames("libnvrtc", driver_version));
+    Library library = open_library(sonames("libnvrtc", driver().version));
 #define TSTRAIN_LOAD(name, parameters) a.name = reinterpret_cast<int(*) parameters>(library.function(#name));
     TSTRAIN_NVRTC_FUNCTIONS(TSTRAIN_LOAD)
 #undef TSTRAIN_LOAD
@@ -98,7 +99,7 @@ constexpr char kNamePrefix[] = "//kernel ";
 
 }  // namespace
 
-const Nvrtc& nvrtc(int driver_version) { return api(driver_version); }
+const Nvrtc& nvrtc() { return api(); }
 
 std::vector<std::string> Source::kernels() const {
   std::vector<std::string> list;
@@ -123,7 +124,7 @@ std::vector<std::string> Source::kernels() const {
 
 Compiled compile(const Source& source, const std::string& architecture, const std::vector<std::string>& more,
                  std::string* log) {
-  auto& a = api(0);
+  auto& a = api();
   if (!a.missing.empty()) throw OpError("NVRTC " + a.missing);
   OwnProgram own(a);
   std::string file = source.name + ".cu";

@@ -20,8 +20,8 @@ struct Nvrtc {
   std::vector<int> architectures;  // that it compiles for: 80, 86, …
 };
 
-// Looked for at the first call, beside a driver of that version if there is one (see sonames()).
-const Nvrtc& nvrtc(int driver_version);
+// Looked for at the first call, to go with the driver if there is one (see sonames()).
+const Nvrtc& nvrtc();
 
 // A file of kernels: rope for rope.cu.
 struct Source {

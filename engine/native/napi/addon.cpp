@@ -348,9 +348,6 @@ napi_value js_stats(napi_env env, napi_callback_info info) {
     set("heapBytes", f64(d.heap_bytes()));
     set("heapHighWater", f64(d.heap_high_water()));
     set("flops", d.flops());
-    auto room = d.room();
-    set("memoryTotal", f64(room.total));
-    set("memoryFree", f64(room.free));
     return o;
   });
 }
@@ -371,6 +368,19 @@ napi_value js_missing(napi_env env, napi_callback_info) {
     for (auto* kind : device_kinds())
       if (auto why = kind->missing(); !why.empty())
         napi_set_named_property(env, o, kind->name, string(env, why.c_str()));
+    return o;
+  });
+}
+
+// ownMemory(device): {total, free}, 0 where it has the host's.
+napi_value js_own_memory(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    auto room = to_device(env, a.v[0]).room();
+    napi_value o;
+    napi_create_object(env, &o);
+    napi_set_named_property(env, o, "total", number(env, f64(room.total)));
+    napi_set_named_property(env, o, "free", number(env, f64(room.free)));
     return o;
   });
 }
@@ -412,7 +422,7 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
       return o;
     };
     auto& d = cuda::driver();
-    auto& n = cuda::nvrtc(d.version);
+    auto& n = cuda::nvrtc();
     bool usable = d.missing.empty();
     napi_value o = object({{"missing", d.missing},
                            {"driver", d.path},
@@ -555,6 +565,7 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "info", js_info);
   add(exports, "missing", js_missing);
   add(exports, "describe", js_describe);
+  add(exports, "ownMemory", js_own_memory);
   add(exports, "rowStep", js_row_step);
   add(exports, "expectArena", js_expect_arena);
   add(exports, "cuda", js_cuda);
