@@ -53,7 +53,10 @@ export interface FinetuneOptions {
   replace?: boolean;
   /** When it aborts, the run finishes its step, saves a checkpoint and ends; before the first step it ends at once. */
   signal?: AbortSignal;
-  /** When it aborts, the run ends at the next micro-batch, or within the file that it writes, and saves nothing more. */
+  /**
+   * When it aborts, the run ends at the next micro-batch, or within the file that it writes, and saves nothing more. Sooner
+   * where an op throws its reason, see {@link onSignals}.
+   */
   hardSignal?: AbortSignal;
   /** A line for people: what the data hold, what the run takes, warnings, what was saved. */
   onMessage?: (text: string) => void;
@@ -174,10 +177,10 @@ async function trainPrepared(
     say(`${finishing}; once more stops at once`);
   };
   const sayAtOnce = () => say('stopping at once');
-  /** What `write` returns; undefined when it was given up because the user asked to stop at once. */
-  const unlessStopped = async <T>(write: () => Promise<T>): Promise<T | undefined> => {
+  /** What `work` returns; undefined when it was given up because the user asked to stop at once. */
+  const unlessStopped = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
     try {
-      return await write();
+      return await work();
     } catch (error) {
       if (hardSignal?.aborted && error === hardSignal.reason) return undefined;
       throw error;
@@ -191,6 +194,7 @@ async function trainPrepared(
       );
   };
   const save = async (step: number, sinceLine: LineSums) => {
+    doing = 'checkpoint';
     checkFinite(step);
     const state: TrainerState = {
       version: 2,
@@ -203,7 +207,6 @@ async function trainPrepared(
       config: JSON.parse(JSON.stringify(config)),
       machine,
     };
-    doing = 'checkpoint';
     const path = await unlessStopped(() =>
       writeCheckpoint(outputDir, step, async (directory) => {
         const companions = await writeCompanions(directory, prepared.companions);
@@ -255,30 +258,34 @@ async function trainPrepared(
             `${config.packing ? 'packed rows' : 'examples'} into ${outputDir}`,
     );
     onStart?.({ stepsDone, totalSteps });
-    const end = await train({
-      objective,
-      gradients,
-      optimizer,
-      steps: trainingSteps(prepared, stepsDone),
-      sinceLine: from?.state.since_line,
-      options: training,
-      hooks: {
-        log(line) {
-          appendMetrics(metricsFile, line);
-          onLog?.(line);
+    let reached: TrainingEnd = notStarted;
+    const end = await unlessStopped(() =>
+      train({
+        objective,
+        gradients,
+        optimizer,
+        steps: trainingSteps(prepared, stepsDone),
+        sinceLine: from?.state.since_line,
+        options: training,
+        hooks: {
+          log(line) {
+            appendMetrics(metricsFile, line);
+            onLog?.(line);
+          },
+          evaluate: evaluation,
+          save,
+          progress(step, loss) {
+            lastStepDone = step === totalSteps;
+            reached = { outcome: 'stopped_at_once', step, loss };
+            onProgress?.({ step, totalSteps, loss });
+          },
+          stopRequested,
         },
-        evaluate: evaluation,
-        save,
-        progress(step, loss) {
-          lastStepDone = step === totalSteps;
-          onProgress?.({ step, totalSteps, loss });
-        },
-        stopRequested,
-      },
-    });
-    if (end.outcome !== 'finished') return end;
-    checkFinite(end.step);
+      }),
+    );
+    if (end?.outcome !== 'finished') return end ?? reached;
     const saved = await unlessStopped(async () => {
+      checkFinite(end.step);
       await writeFinalModel(outputDir, async (directory) => {
         const companions = await writeCompanions(directory, prepared.companions);
         const digests = await saveHfWeights(directory, prepared.model, parameters, { signal: hardSignal });

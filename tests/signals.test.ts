@@ -82,6 +82,7 @@ describe('Ctrl-C', () => {
   // Longer than they take on any machine; that is not waited for.
   const MANY = '2000000';
   beforeAll(async () => {
+    directory.writeRows('rows.jsonl', randomRows(10, 1));
     directory.writeRows('many.jsonl', randomRows(100_000, 2));
     directory.writeConfig({ output_dir: 'model', max_steps: 1 });
     expect(await cli.run(directory.path, '--config', 'run.yaml')).toMatchObject({ status: 0 });
@@ -101,5 +102,42 @@ describe('Ctrl-C', () => {
     // A shell shows 130 for both.
     expect([130, 'SIGINT']).toContain(status);
     expect(performance.now() - start).toBeLessThan(5000);
+  });
+
+  it('is heard in the middle of a micro-batch, and twice ends it there', async () => {
+    const [rows, tokens] = [32, 256];
+    directory.writeRows('long.jsonl', Array(rows).fill({ ids: Array(tokens).fill(1), prompt_len: 1 }));
+    directory.writeConfig({
+      // 1.5e12 FLOPs a step: no two cores do that in 5 s.
+      model_config: {
+        vocab_size: 100,
+        hidden_size: 640,
+        intermediate_size: 1720,
+        num_hidden_layers: 6,
+        num_attention_heads: 10,
+        max_position_embeddings: tokens,
+      },
+      data_path: 'long.jsonl',
+      output_dir: 'long',
+      model_max_length: tokens,
+      per_device_train_batch_size: rows,
+      max_steps: 2,
+      threads: 2,
+    });
+    const run = cli.start(directory.path, ['--config', 'run.yaml']);
+    await run.printed(/2 steps of/);
+    await wait(1000);
+    const start = performance.now();
+    run.signal('SIGINT');
+    expect(await run.printed(/finishing this step, then saving; once more stops at once/)).toBe(true);
+    const heard = performance.now();
+    // Under npx the command takes what follows at once for the same Ctrl-C.
+    await wait(200);
+    run.signal('SIGINT');
+    const { status, stdout } = await run.ended;
+    expect(status).toBe(130);
+    expect(stdout).toMatch(/stopping at once\nstopped in the first step, without saving\n$/);
+    expect(heard - start).toBeLessThan(5000);
+    expect(performance.now() - heard).toBeLessThan(5000);
   });
 });

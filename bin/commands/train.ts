@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { onSignals } from '../../engine/device/signals.js';
 import { plainLine } from '../../errors.js';
 import { runTraining } from '../../recipes/finetune.js';
 import { loadConfig } from '../config.js';
@@ -21,7 +22,7 @@ const SAME_SIGNAL_MS = process.env.npm_command === undefined ? 0 : 100;
 
 /**
  * `tstrain --config FILE`. The first Ctrl-C (or SIGTERM, or the end of the terminal) finishes the step and saves; a
- * second one, or one before the first step, stops at once, that is at the next micro-batch or piece of a file. A run
+ * second one, or one before the first step, stops at once, that is when an op or a piece of a file is done. A run
  * whose last step is done finishes what it saves. The run itself says which it is. A run whose output goes
  * into a file or a pipe goes on when the terminal ends, as nohup wants it (Node hides from it whether there was a
  * nohup), and also when nobody reads the pipe any more: metrics.jsonl is its record.
@@ -51,7 +52,7 @@ export async function trainCommand({
     if (progress === undefined) process.exit(status);
     (stop.signal.aborted ? stopAtOnce : stop).abort();
   };
-  for (const signal of SIGNALS) process.on(signal, onSignal);
+  const signalsNoMore = onSignals(SIGNALS, onSignal, () => stopAtOnce.signal.throwIfAborted());
   screen.removeAllListeners('error').on('error', () => {});
   const print = (line: string) => screen.write(`${plainLine(line)}\n`);
   try {
@@ -80,7 +81,7 @@ export async function trainCommand({
     );
     return status;
   } finally {
-    for (const signal of SIGNALS) process.off(signal, onSignal);
+    signalsNoMore();
     // With the terminal gone, Node's own end would fail to reset it and abort.
     if (status === 128 + constants.signals.SIGHUP) process.kill(process.pid, 'SIGHUP');
   }

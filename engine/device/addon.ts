@@ -112,6 +112,13 @@ export interface Addon {
   resetStats(device: DeviceName): void;
   /** @throws UserError when OpenMP does not grant so many */
   setThreads(threads: number): void;
+  /**
+   * Calls `listener` at the end of an op if one of these signals has come, until it is told of no numbers: for
+   * {@link onSignals}.
+   */
+  watchSignals(numbers: readonly number[], listener: () => void): void;
+  /** The signals that have come since this was last asked, each as often as it did. */
+  takeSignals(): number[];
   /** Of the CPU's kernels. */
   info(): { instructionSet: string; bf16Gemm: string; onednn: string; threads: number };
   /** Bytes of memory of the device's own; 0 where it has the machine's. */
@@ -248,6 +255,12 @@ export const addon: Addon = {
   },
   get resetStats() {
     return loadAddon().resetStats;
+  },
+  get watchSignals() {
+    return loadAddon().watchSignals;
+  },
+  get takeSignals() {
+    return loadAddon().takeSignals;
   },
   get info() {
     return loadAddon().info;

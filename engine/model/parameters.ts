@@ -1,5 +1,5 @@
 import type { DeviceName } from '../device/addon.js';
-import { keepOnThrow, NativeTensor } from '../device/native_tensor.js';
+import { keepOnThrow, NativeTensor, release } from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
 import { type Layout, type LayoutEntry, layoutOf, type ParameterGroup } from './layout.js';
@@ -82,9 +82,11 @@ export class Parameters {
   /** Brings the weights that arithmetic uses up to date after the masters were written other than by the optimizer. */
   mastersChanged(): void {
     if (this.precision === 'fp32') return;
-    const trained = this.flat.view([this.layout.trainableSize]);
-    cast(trained, this.master);
-    trained.dispose();
+    for (const [offset, size] of piecesOf(this.layout.trainableSize)) {
+      const [to, from] = [this.flat, this.master].map((t) => t.view([size], offset));
+      cast(to, from);
+      release(to, from);
+    }
   }
 
   /** A new model's values: a function of `seed`, and of each parameter's place among the specifications. */
@@ -156,6 +158,18 @@ export class Gradients {
 /** A flat float32 heap tensor of zeros. The gaps that alignment leaves must be 0 too: norms are summed over them. */
 export function zeros(device: DeviceName, size: number): NativeTensor {
   const t = NativeTensor.onHeap(device, 'float32', [size]);
-  fill(t, 0);
+  for (const [offset, length] of piecesOf(size)) {
+    const piece = t.view([length], offset);
+    fill(piece, 0);
+    piece.dispose();
+  }
   return t;
+}
+
+/** What is taken of memory at a time: its pages are made when they are first written, 256 MiB of them in up to a second. */
+const PIECE = 2 ** 26;
+
+/** Offset and length of the pieces of a flat buffer: a signal is heard between two ops. */
+function* piecesOf(size: number): Generator<[offset: number, length: number]> {
+  for (let offset = 0; offset < size; offset += PIECE) yield [offset, Math.min(PIECE, size - offset)];
 }

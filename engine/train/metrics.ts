@@ -1,7 +1,7 @@
-import { appendFileSync, statSync, truncateSync } from 'node:fs';
+import { appendFileSync, closeSync, statSync, truncateSync } from 'node:fs';
 import { fileError } from '../../errors.js';
-import { exists, readRegular } from '../../files.js';
-import { replaceSynced, sync } from '../checkpoint/synced_file.js';
+import { exists, openRegular, readFully, sizeOf } from '../../files.js';
+import { sync } from '../checkpoint/synced_file.js';
 
 /** A training line of metrics.jsonl; numbers are not rounded. */
 export interface TrainLine {
@@ -86,22 +86,50 @@ export async function syncMetrics(file: string): Promise<void> {
   }
 }
 
-/** Drops the lines of steps after `step`, and a last line that a kill cut short: a resumed run writes them anew. */
+/** Longer than any line of ours. */
+const TAIL = 2 ** 16;
+
+/** Cuts off the lines of steps after `step`, and a last line that a kill cut short: a resumed run writes them anew. */
 export async function dropMetricsAfter(file: string, step: number): Promise<void> {
   if (!exists(file)) return;
-  const kept = readRegular(file, undefined, Number.POSITIVE_INFINITY)
-    .toString()
-    .split('\n')
-    .filter((text) => {
-      try {
-        return (JSON.parse(text) as { step: number }).step <= step;
-      } catch {
-        return false;
-      }
-    });
+  const fd = openRegular(file);
+  let kept = 0;
   try {
-    await replaceSynced(file, kept.map((text) => `${text}\n`).join(''));
+    for (let end = sizeOf(fd, file); end > 0 && kept === 0; ) {
+      const start = Math.max(0, end - TAIL);
+      const bytes = Buffer.alloc(end - start);
+      readFully(fd, file, bytes, start);
+      const within = endOfKept(bytes, step);
+      if (within > 0) kept = start + within;
+      // A line that only ends in this piece is looked at whole in the next one.
+      const firstEnd = bytes.indexOf('\n') + 1;
+      end = start + (start === 0 || firstEnd === bytes.length ? 0 : firstEnd);
+    }
+  } finally {
+    closeSync(fd);
+  }
+  try {
+    truncateSync(file, kept);
+    await sync(file);
   } catch (error) {
     throw fileError(error, file, MEND);
+  }
+}
+
+/** Where the last whole line of steps up to `step` ends; 0 when there is none. */
+function endOfKept(bytes: Buffer, step: number): number {
+  for (let end = bytes.lastIndexOf('\n'); end >= 0; ) {
+    const before = end === 0 ? -1 : bytes.lastIndexOf('\n', end - 1);
+    if (isUpTo(bytes.toString('utf8', before + 1, end), step)) return end + 1;
+    end = before;
+  }
+  return 0;
+}
+
+function isUpTo(line: string, step: number): boolean {
+  try {
+    return (JSON.parse(line) as { step: number }).step <= step;
+  } catch {
+    return false;
   }
 }

@@ -24,6 +24,7 @@
 #include "buffers.h"
 #include "contracts.h"
 #include "description.h"
+#include "signals.h"
 
 namespace tstrain {
 namespace {
@@ -209,6 +210,15 @@ T argument(napi_env env, napi_value v, size_t place, Device*& device) {
   }
 }
 
+// What is called when a signal that is watched has come while an op ran; null: nothing.
+napi_ref signal_listener = nullptr;
+
+void tell_of_signals(napi_env env) {
+  napi_value listener, result;
+  if (signal_listener && napi_get_reference_value(env, signal_listener, &listener) == napi_ok)
+    napi_call_function(env, undefined(env), listener, 0, nullptr, &result);
+}
+
 template <class Contract, auto Op, auto Need, class... A, size_t... I>
 napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context&, A...), std::index_sequence<I...>) {
   return guarded(env, [&]() -> napi_value {
@@ -228,6 +238,7 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
     } catch (const OpError& e) {
       throw OpError(std::string(contract.op) + ": " + e.what());
     }
+    if (signals_wait()) tell_of_signals(env);
     return undefined(env);
   });
 }
@@ -460,6 +471,40 @@ napi_value js_set_threads(napi_env env, napi_callback_info info) {
   });
 }
 
+// watchSignals(numbers, listener): while it watches, the listener is called at the end of an op if one of these signals
+// came meanwhile, or before. What it throws, the op throws. No numbers: it stops.
+napi_value js_watch_signals(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    static std::vector<int> numbers;
+    Arguments<2> a(env, info);
+    uint32_t count;
+    ok(napi_get_array_length(env, a.v[0], &count));
+    for (int number : numbers) unwatch_signal(number);
+    numbers.clear();
+    if (signal_listener) napi_delete_reference(env, signal_listener);
+    signal_listener = nullptr;
+    if (count > 0) ok(napi_create_reference(env, a.v[1], 1, &signal_listener));
+    for (uint32_t i = 0; i < count; i++) {
+      napi_value number;
+      ok(napi_get_element(env, a.v[0], i, &number));
+      numbers.push_back(int(to_integer(env, number)));
+      watch_signal(numbers.back());
+    }
+    return undefined(env);
+  });
+}
+
+// takeSignals(): the numbers of those that have come since, each as often as it did.
+napi_value js_take_signals(napi_env env, napi_callback_info) {
+  return guarded(env, [&] {
+    napi_value taken;
+    napi_create_array(env, &taken);
+    uint32_t at = 0;
+    for (int n : take_signals()) napi_set_element(env, taken, at++, number(env, n));
+    return taken;
+  });
+}
+
 napi_value js_info(napi_env env, napi_callback_info) {
   return guarded(env, [&] {
     napi_value o;
@@ -563,6 +608,8 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "resetStats", js_reset_stats);
   add(exports, "setThreads", js_set_threads);
   add(exports, "info", js_info);
+  add(exports, "watchSignals", js_watch_signals);
+  add(exports, "takeSignals", js_take_signals);
   add(exports, "missing", js_missing);
   add(exports, "describe", js_describe);
   add(exports, "ownMemory", js_own_memory);
