@@ -48,6 +48,8 @@ export interface DeviceStats {
   arenaWorkspace: number;
   heapBytes: number;
   heapHighWater: number;
+  /** What a device with memory of its own holds of the host's. */
+  hostBytes: number;
   flops: number;
 }
 
@@ -103,6 +105,8 @@ export interface Addon {
     columns: number,
     products: number,
   ): number;
+  /** Beside the arena; where a device has memory of its own, in the host's, which its ops reach all the same. */
+  allocOnHost(device: DeviceName, dtype: number, numel: number): number;
   view(handle: number, elementOffset: number, numel: number): number;
   release(handle: number): void;
   /** Whether a buffer of this handle has not been released yet. */
@@ -237,6 +241,9 @@ export const addon: Addon = {
   },
   get alloc() {
     return loadAddon().alloc;
+  },
+  get allocOnHost() {
+    return loadAddon().allocOnHost;
   },
   get view() {
     return loadAddon().view;

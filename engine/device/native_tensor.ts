@@ -59,6 +59,15 @@ export class NativeTensor implements Tensor {
     return NativeTensor.allocate(device, dtype, shape, false);
   }
 
+  /**
+   * Memory of the machine's that ops of the device reach too, over the bus where the device has memory of its own; it lives
+   * until it is disposed. Its contents are undefined.
+   */
+  static onHost(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
+    const handle = noted(addon.allocOnHost(device, addon.dtypes[dtype].code, sizeOf(shape)));
+    return new NativeTensor(handle, device, dtype, shape);
+  }
+
   /** Memory of a training step: reused at once after dispose(). Its contents are undefined. */
   static inArena(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
     return NativeTensor.allocate(device, dtype, shape, true);

@@ -76,6 +76,21 @@ void Device::heap_release(char* start, i64 bytes) {
   if (memory_) memory_->release(start, bytes);
 }
 
+char* Device::host_allocate(i64 bytes) {
+  if (!kind_.own_memory) return heap_allocate(bytes);
+  bytes = std::max<i64>(bytes, 1);
+  char* start = memory_ ? memory_->allocate_on_host(bytes) : nullptr;
+  host_bytes_ += bytes;
+  return start;
+}
+
+void Device::host_release(char* start, i64 bytes) {
+  if (!kind_.own_memory) return heap_release(start, bytes);
+  bytes = std::max<i64>(bytes, 1);
+  host_bytes_ -= bytes;
+  if (memory_) memory_->release_on_host(start, bytes);
+}
+
 void Device::copy_in(char* to, const void* host, i64 bytes) {
   if (!memory_) throw OpError(name_ + " holds no values");
   if (bytes > 0) memory_->copy_in(to, host, bytes);

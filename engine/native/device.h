@@ -38,6 +38,9 @@ class Memory {
   // Memory beside the arena, for what lives long. Throws OpError when there is none.
   virtual char* allocate(i64 bytes) = 0;
   virtual void release(char* start, i64 bytes) = 0;
+  // The host's memory, which ops reach too: slowly, where the device has memory of its own.
+  virtual char* allocate_on_host(i64 bytes) { return allocate(bytes); }
+  virtual void release_on_host(char* start, i64 bytes) { release(start, bytes); }
 
   // The host's bytes are taken before copy_in returns, and are there when copy_out does.
   virtual void copy_in(char* to, const void* host, i64 bytes) = 0;
@@ -65,6 +68,8 @@ struct DeviceKind {
   i64 alignment;
   // Matrix products go in steps of so many rows; a number of rows that is a multiple of it leaves nothing over.
   i64 row_step;
+  // Whether it has memory of its own, beside the host's.
+  bool own_memory;
   // How many elements of slack (see TensorOf) a matrix gets that takes part in products of `type`.
   i64 (*slack)(DType type, i64 rows, i64 columns);
   // Opens it.
@@ -101,6 +106,9 @@ class Device {
   // Beside it.
   char* heap_allocate(i64 bytes);
   void heap_release(char* start, i64 bytes);
+  // On the host: where the device has no memory of its own, that is beside the arena too, and counts as such.
+  char* host_allocate(i64 bytes);
+  void host_release(char* start, i64 bytes);
 
   // Throw OpError on a plan, which holds no values. copy_out() waits for what was asked of the device before.
   void copy_in(char* to, const void* host, i64 bytes);
@@ -111,6 +119,8 @@ class Device {
   const Arena& arena() const { return arena_; }
   i64 heap_bytes() const { return heap_bytes_; }
   i64 heap_high_water() const { return heap_high_water_; }
+  // What it holds of the host's memory, having its own.
+  i64 host_bytes() const { return host_bytes_; }
   f64 flops() const { return flops_; }
   void count_flops(f64 flops) { flops_ += flops; }
   // Starts a new measurement: FLOPs at 0, high-water marks at what is held now; a wholly free arena is given back.
@@ -129,6 +139,7 @@ class Device {
   Arena arena_;
   i64 heap_bytes_ = 0;
   i64 heap_high_water_ = 0;
+  i64 host_bytes_ = 0;
   f64 flops_ = 0;  // as the op table's contracts count them
 };
 

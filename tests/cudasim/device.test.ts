@@ -72,6 +72,20 @@ describe.skipIf(!compiler)('with NVRTC', () => {
     expect(readFileSync(file).equals(whole)).toBe(true);
   });
 
+  it('kernels reach memory of the host, which is none of the card', () => {
+    const code = `
+      const [x, y] = [1, 2].map(() => NativeTensor.onHost('cuda', 'float32', [3]));
+      x.write(Float32Array.of(1, 2, 3));
+      addon.ops.unary({ y, x, op: 'square', n: 3 });
+      const { heapBytes, hostBytes } = addon.stats('cuda');
+      console.log(String(y.read()), heapBytes, hostBytes);
+      x.dispose();
+      y.dispose();
+      const planned = NativeTensor.onHost('meta:cuda', 'float32', [3]);
+      console.log(addon.stats('cuda').hostBytes, addon.stats('meta:cuda').hostBytes);`;
+    expect(inProcess(code)).toBe('1,4,9 0 24\n0 12');
+  });
+
   it('whose machine code the driver refuses, the driver compiles its PTX, and that is told', () => {
     expect(tstrain(['doctor'], {}, '12.8').stdout).toContain(
       'kernels are compiled for sm_80 by NVRTC 12.8: the driver takes no machine code of that NVRTC, and compiles its PTX\n',

@@ -117,7 +117,7 @@ int allocate(u64* start, u64 bytes, const char* by) {
 int release(u64 start) {
   if (start == 0) return 0;
   auto at = allocations.find(start);
-  if (at == allocations.end()) return kInvalidValue;
+  if (at == allocations.end() || pinned.count(start)) return kInvalidValue;
   used -= at->second.bytes;
   take_memory(start, rounded_up(at->second.bytes, kPage));
   freed.insert(*at);
@@ -271,17 +271,23 @@ void clear_records() {
   madvise(reinterpret_cast<void*>(kRecords), kDeviceBytes / 2 * sizeof(Record), MADV_DONTNEED);
 }
 
+// Among the card's addresses, since kernels reach it; it is none of its memory.
 void* allocate_pinned(u64 bytes) {
-  void* start = aligned_alloc(kPage, rounded_up(bytes, kPage));
-  if (!start) return nullptr;
-  std::memset(start, settings().poison, rounded_up(bytes, kPage));
-  pinned[u64(start)] = bytes;
-  return start;
+  u64 start = addresses(rounded_up(bytes, kPage), kPage);
+  put_memory(start, rounded_up(bytes, kPage));
+  pinned[start] = bytes;
+  allocations[start] = {bytes, "cuMemHostAlloc"};
+  return reinterpret_cast<void*>(start);
 }
 
-bool release_pinned(void* start) {
-  if (pinned.erase(u64(start)) == 0) return false;
-  std::free(start);
+bool release_pinned(void* memory) {
+  u64 start = u64(memory);
+  auto at = pinned.find(start);
+  if (at == pinned.end()) return false;
+  take_memory(start, rounded_up(at->second, kPage));
+  freed.insert(*allocations.find(start));
+  allocations.erase(start);
+  pinned.erase(at);
   return true;
 }
 
@@ -292,7 +298,7 @@ bool is_pinned(const void* start, u64 bytes) {
 
 void tell_leaks() {
   for (auto& [start, a] : allocations)
-    if (std::strcmp(a.by, "a module's variable") != 0)
+    if (std::strcmp(a.by, "a module's variable") != 0 && !pinned.count(start))
       std::fprintf(stderr, "cudasim: never freed: %llu bytes of %s at 0x%llx\n", a.bytes, a.by, start);
   for (auto& [start, m] : mappings)
     std::fprintf(stderr, "cudasim: never unmapped: %llu bytes at 0x%llx\n", m.bytes, start);

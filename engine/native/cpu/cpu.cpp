@@ -24,8 +24,8 @@ std::string description(DType products) {
 const OpTable& ops() { return cpu_kernels().ops; }
 }  // namespace
 
-const DeviceKind cpu_device = {"cpu",    nothing,   ops,        &cpu_workspaces, kCpuAlignment,
-                               kRowStep, row_slack, cpu_memory, description};
+const DeviceKind cpu_device = {"cpu",    nothing, ops,       &cpu_workspaces, kCpuAlignment,
+                               kRowStep, false,   row_slack, cpu_memory,      description};
 
 const CpuKernels& cpu_kernels() {
   const char* wanted = std::getenv("TSTRAIN_ISA");

@@ -30,7 +30,7 @@ i64 no_slack(DType, i64, i64) { return 0; }
 
 }  // namespace
 
-const DeviceKind cuda_device = {"cuda", missing,  ops,          &cuda::workspaces, cuda::kAlignment,
-                                1,      no_slack, cuda::memory, description};
+const DeviceKind cuda_device = {"cuda", missing, ops,      &cuda::workspaces, cuda::kAlignment,
+                                1,      true,    no_slack, cuda::memory,      description};
 
 }  // namespace tstrain

@@ -22,6 +22,8 @@ CUdeviceptr to_address(const char* pointer) { return reinterpret_cast<CUdevicept
 // Below this an allocation is a part of a block that is shared, since the driver takes its time and whole pages for each.
 constexpr i64 kSmall = i64(1) << 18, kBlock = i64(1) << 24;
 
+constexpr unsigned kMapped = 2;  // CU_MEMHOSTALLOC_DEVICEMAP
+
 // The host's bytes wait here for their copy: the driver can only copy from such pinned memory while the host goes on.
 constexpr i64 kStaging = i64(1) << 22;
 constexpr int kStagings = 4;
@@ -112,6 +114,22 @@ class CudaMemory : public Memory {
     // Who gets it next comes later on the stream.
     for (auto& block : blocks_)
       if (start >= block.start && start < block.start + kBlock) return block.arena.release(start - block.start, bytes);
+  }
+
+  // Pinned, so that kernels read and write it in place, by the same address.
+  char* allocate_on_host(i64 bytes) override {
+    void* start;
+    CUresult result = driver().cuMemHostAlloc(&start, size_t(bytes), kMapped);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY)
+      throw OpError("out of memory: " + in_mib(bytes) + " of the machine's memory were asked for, to be pinned");
+    check(result, "allocating pinned memory");
+    return static_cast<char*>(start);
+  }
+
+  void release_on_host(char* start, i64) override {
+    wait_for(card().compute);
+    wait_for(card().copy);
+    driver().cuMemFreeHost(start);
   }
 
   void copy_in(char* to, const void* host, i64 bytes) override {

@@ -271,7 +271,17 @@ napi_value js_alloc(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<6> a(env, info);
     return number(env, allocate(to_device(env, a.v[0]), to_dtype(env, a.v[1]), to_integer(env, a.v[2]),
-                                to_bool(env, a.v[3]), to_integer(env, a.v[4]), to_dtype(env, a.v[5])));
+                                to_bool(env, a.v[3]) ? Source::arena : Source::heap, to_integer(env, a.v[4]),
+                                to_dtype(env, a.v[5])));
+  });
+}
+
+// allocOnHost(device, dtype, numel): see Memory::allocate_on_host().
+napi_value js_alloc_on_host(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<3> a(env, info);
+    auto dtype = to_dtype(env, a.v[1]);
+    return number(env, allocate(to_device(env, a.v[0]), dtype, to_integer(env, a.v[2]), Source::host, 0, dtype));
   });
 }
 
@@ -358,6 +368,7 @@ napi_value js_stats(napi_env env, napi_callback_info info) {
     set("arenaWorkspace", f64(d.arena().workspace_at_high_water()));
     set("heapBytes", f64(d.heap_bytes()));
     set("heapHighWater", f64(d.heap_high_water()));
+    set("hostBytes", f64(d.host_bytes()));
     set("flops", d.flops());
     return o;
   });
@@ -599,6 +610,7 @@ napi_value init(napi_env env, napi_value exports) {
     napi_set_named_property(env, object, name, f);
   };
   add(exports, "alloc", js_alloc);
+  add(exports, "allocOnHost", js_alloc_on_host);
   add(exports, "view", js_view);
   add(exports, "release", js_release);
   add(exports, "isLive", js_is_live);

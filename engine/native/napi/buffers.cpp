@@ -41,7 +41,7 @@ bool is_live(i64 handle) {
 
 const Buffer& buffer_of(i64 handle) { return buffers[index_of(handle)]; }
 
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 columns, DType products) {
+f64 allocate(Device& device, DType dtype, i64 numel, Source source, i64 columns, DType products) {
   if (numel < 0) throw OpError("cannot allocate " + std::to_string(numel) + " elements");
   if (columns < 0 || (columns > 0 && numel % columns))
     throw OpError(std::to_string(numel) + " elements are no matrix of " + std::to_string(columns) + " columns");
@@ -56,14 +56,11 @@ f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 columns,
   b.root = index;
   b.references = 1;
   try {
-    if (in_arena) {
-      b.source = Source::arena;
+    if (source == Source::arena) {
       b.stretch = device.arena_allocate(bytes);
       b.data = b.stretch.start;
-    } else {
-      b.source = Source::heap;
-      b.data = device.heap_allocate(bytes);
-    }
+    } else b.data = source == Source::host ? device.host_allocate(bytes) : device.heap_allocate(bytes);
+    b.source = source;
   } catch (...) {
     vacant.push_back(index);
     throw;
@@ -83,8 +80,10 @@ void release(i64 handle) {
   if (index != root) vacant.push_back(index);
   auto& r = buffers[root];
   if (--r.references > 0) return;
+  i64 bytes = (r.numel + r.slack) * size_of(r.dtype);
   if (r.source == Source::arena) r.device->arena_release(r.stretch);
-  else r.device->heap_release(r.data, (r.numel + r.slack) * size_of(r.dtype));
+  else if (r.source == Source::host) r.device->host_release(r.data, bytes);
+  else r.device->heap_release(r.data, bytes);
   vacant.push_back(root);
 }
 

@@ -4,7 +4,7 @@
 
 namespace tstrain {
 
-enum class Source { heap, arena, view };
+enum class Source { heap, arena, host, view };
 
 struct Buffer {
   Device* device = nullptr;
@@ -24,7 +24,7 @@ struct Buffer {
 // but is_live() throw OpError for it.
 // A matrix of rows of so many columns (0: no matrix) has the slack behind it that the device wants for products of
 // that type.
-f64 allocate(Device& device, DType dtype, i64 numel, bool in_arena, i64 columns, DType products);
+f64 allocate(Device& device, DType dtype, i64 numel, Source source, i64 columns, DType products);
 // offset and numel count elements of the buffer's own type. A view up to the end has the slack behind it too.
 f64 view(i64 handle, i64 offset, i64 numel);
 void release(i64 handle);
