@@ -65,7 +65,7 @@ export class GemmTimer {
     const most = (size: (g: Gemm) => number) => Math.max(1, ...gemms.map(size));
     const random = (numel: number) => {
       const wide = NativeTensor.onHeap(defaultDevice(), 'float32', [numel]);
-      addon.ops.fill_normal({ y: wide, n: numel, seed: 1, stream: 0, std: 0.02 });
+      addon.ops.fill_normal({ y: wide, n: numel, seed: 1, stream: 0, place: 0, std: 0.02 });
       if (dtype === 'float32') return wide;
       const narrow = NativeTensor.onHeap(defaultDevice(), dtype, [numel]);
       addon.ops.cast({ y: narrow, x: wide, n: numel });

@@ -96,6 +96,8 @@ export function checkSettings(
   const { eval_strategy: evaluates } = valid;
   if (evaluates !== undefined && evaluates !== 'no' && !given.has('eval_data_path'))
     wrong('eval_strategy', `${evaluates} needs eval_data_path, which is missing`);
+  if (valid.gradient_dtype === 'bfloat16' && (valid.bf16 === false || !given.has('bf16')))
+    wrong('gradient_dtype', 'bfloat16 needs bf16: true; set that too, or leave gradient_dtype at float32');
   const { output_dir, model_name_or_path } = valid;
   if (
     output_dir !== undefined &&

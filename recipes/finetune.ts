@@ -187,7 +187,7 @@ async function trainPrepared(
     }
   };
   const checkFinite = (step: number) => {
-    if (!Number.isFinite(sumSquares(parameters.master)))
+    if (!Number.isFinite(sumSquares(parameters.flat)))
       throw new UserError(
         `step ${step}: the weights are no longer finite numbers, so they are not saved; checkpoints saved earlier are ` +
           'whole. A lower learning_rate or a longer warm-up is where to start',

@@ -8,6 +8,7 @@ import {
   runSchedule,
 } from '../data/index.js';
 import { type DeviceName, defaultDevice } from '../engine/device/addon.js';
+import type { FloatType } from '../engine/device/native_tensor.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
@@ -36,6 +37,8 @@ export interface PreparedRun {
   /** The micro-batches of an evaluation, as indices of examples; none without evaluation data. */
   evaluation: readonly Int32Array[];
   optimizer: AdamWOptions;
+  /** What gradients are added up in. */
+  gradientType: FloatType;
   gradientCheckpointing: boolean;
   training: TrainingOptions;
 }
@@ -115,7 +118,10 @@ export async function prepareRun(
       beta2: config.adam_beta2,
       epsilon: config.adam_epsilon,
       weightDecay: config.weight_decay,
+      stateType: config.optimizer_state_dtype,
+      seed: config.seed,
     },
+    gradientType: config.gradient_dtype,
     gradientCheckpointing: config.gradient_checkpointing,
     training: {
       schedule: {

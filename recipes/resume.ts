@@ -15,6 +15,8 @@ const FIXED = [
   'loss_normalization',
   'seed',
   'bf16',
+  'gradient_dtype',
+  'optimizer_state_dtype',
 ] as const satisfies readonly (keyof RunConfig)[];
 
 /** Settings that may change between a checkpoint and its continuation, and change what it computes: reported. */
@@ -31,6 +33,12 @@ const REPORTED = [
   'warmup_ratio',
   'warmup_steps',
 ] as const satisfies readonly (keyof RunConfig)[];
+
+/** What checkpoints were made with that are older than a key. */
+const BEFORE_THE_KEY: Record<string, unknown> = {
+  gradient_dtype: 'float32',
+  optimizer_state_dtype: 'float32',
+} satisfies Partial<RunConfig>;
 
 /** The newest whole checkpoint of a run; `say` hears which were skipped, and why. */
 export async function findResumePoint(outputDir: string, say: (line: string) => void): Promise<RunState> {
@@ -60,8 +68,8 @@ export function checkResume(
       `--resume: ${key} is ${JSON.stringify(is)}, but ${path} was made with ${JSON.stringify(was)}; ` +
         'set it back, or start a new run in another output_dir',
     );
-  for (const key of FIXED)
-    if (config[key] !== state.config[key]) throw refuse(key, state.config[key], config[key]);
+  const before = { ...BEFORE_THE_KEY, ...state.config };
+  for (const key of FIXED) if (config[key] !== before[key]) throw refuse(key, before[key], config[key]);
   // What the config says of the model, not what else was in its file. Special ids change nothing of what is computed.
   for (const [key, is] of Object.entries(toHfConfig({ ...model, raw: {} })))
     if (!key.endsWith('_token_id') && JSON.stringify(is) !== JSON.stringify(state.model[key]))

@@ -108,13 +108,23 @@ export const schema = z.strictObject({
   /** Checkpoints kept; older ones are removed once a new one is whole. Default: all. */
   save_total_limit: whole(1).optional(),
 
-  /** Seed of new weights and of the data order, 0 … 2³² − 1. Default 42. */
+  /** Seed of new weights, of the data order and of moments that are rounded at random, 0 … 2³² − 1. Default 42. */
   seed: number(
     'a whole number from 0 to 4294967295',
     (x) => Number.isInteger(x) && x >= 0 && x < 2 ** 32,
   ).default(42),
-  /** bf16 weights, activations and matrix products over fp32 master weights and moments. Default false: fp32. */
+  /**
+   * bf16 weights, activations and matrix products; what bf16 leaves of a weight's float32 value is kept beside it, so that
+   * updates and files are as exact as in fp32. Default false: fp32.
+   */
   bf16: flag.default(false),
+  /**
+   * What gradients are added up in. Default `float32`; `bfloat16`, for runs with `bf16: true`, takes 2 bytes a parameter
+   * less.
+   */
+  gradient_dtype: oneOf('float32', 'bfloat16').default('float32'),
+  /** What AdamW's moments are kept in. Default `float32`; `bfloat16`, rounded at random, takes 4 bytes a parameter less. */
+  optimizer_state_dtype: oneOf('float32', 'bfloat16').default('float32'),
   /** Start a run that takes more memory than there is, which may end in its being killed. Default false. */
   skip_memory_check: flag.default(false),
   /** Recompute each block's activations in the backward pass instead of keeping them. Default false. */

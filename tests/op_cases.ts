@@ -3,7 +3,7 @@ import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addon, type DeviceName, isMeta, metaOf } from '../engine/device/addon.js';
-import { type DType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
+import { type DType, type FloatType, NativeTensor, sizeOf } from '../engine/device/native_tensor.js';
 import type { Four } from '../engine/device/ops.js';
 
 // What the case files of the op table (engine/ops/*.cases.ts) are made of. A case file exports `cases`, which
@@ -63,7 +63,7 @@ export async function runOpCases({
   }
 }
 
-export type FloatType = 'float32' | 'bfloat16';
+export type { FloatType } from '../engine/device/native_tensor.js';
 export const FLOATS: FloatType[] = ['float32', 'bfloat16'];
 
 /** What rounding to a type changes a number by at most, relative: half a unit in the last place. */
@@ -115,6 +115,7 @@ function toBytes(dtype: DType, values: ArrayLike<number>): Uint8Array {
     int32: () => new Int32Array(values),
     float64: () => new Float64Array(values),
     uint8: () => new Uint8Array(values),
+    int16: () => new Int16Array(values),
   }[dtype]();
   return new Uint8Array(typed.buffer);
 }
@@ -134,6 +135,8 @@ function fromBytes(dtype: DType, bytes: Uint8Array): Float64Array {
       return new Float64Array(buffer);
     case 'uint8':
       return new Float64Array(bytes);
+    case 'int16':
+      return new Float64Array(new Int16Array(buffer));
   }
 }
 

@@ -83,7 +83,7 @@ describe('tstrain plan --json', () => {
       model: { parameters, precision: 'fp32', gradient_checkpointing: false },
       device: defaultDevice(),
       threads: 1,
-      memory: { weights: 4 * aligned, bf16_weights: 0, gradients: 4 * aligned, moments: 8 * aligned },
+      memory: { weights: 4 * aligned, weight_remainders: 0, gradients: 4 * aligned, moments: 8 * aligned },
       largest_eval_batch: null,
       // 10 examples, 2 a micro-batch, 2 of these a step: 3 steps an epoch.
       schedule: {
@@ -149,7 +149,21 @@ describe('tstrain plan --json', () => {
   it('plans for bf16, gradient checkpointing and evaluation', async () => {
     const plain = await plan();
     const bf16 = await plan('--set', 'bf16=true');
-    expect(bf16.memory.bf16_weights).toBe(plain.memory.weights / 2);
+    const { weights, gradients, moments } = plain.memory;
+    expect(bf16.memory).toMatchObject({
+      weights: weights / 2,
+      weight_remainders: weights / 2,
+      gradients,
+      moments,
+    });
+    const narrow = await plan(
+      ...['bf16=true', 'gradient_dtype=bfloat16', 'optimizer_state_dtype=bfloat16'].flatMap((set) => [
+        '--set',
+        set,
+      ]),
+    );
+    expect(narrow.memory).toMatchObject({ gradients: gradients / 2, moments: moments / 2 });
+    expect(narrow.disk.checkpoint).toBe((plain.disk.checkpoint * 2) / 3);
     expect(bf16.memory.activations).toBeLessThan(plain.memory.activations);
     const recomputed = await plan('--set', 'gradient_checkpointing=true');
     expect(recomputed.memory.activations).toBeLessThan(plain.memory.activations);
@@ -258,9 +272,16 @@ describe('a run that is too large', () => {
     const parameters = 1280 + 2 * (4096 + 4608 + 64) + 32;
     expect(() => checkModelMemory(model, config, room(16 * parameters - 1))).toThrow(fault);
     checkModelMemory(model, config, room(16 * parameters));
-    expect(() => checkModelMemory(model, { ...config, bf16: true }, room(18 * parameters - 1))).toThrow(
-      fault,
-    );
+    const bf16 = { ...config, bf16: true };
+    expect(() => checkModelMemory(model, bf16, room(16 * parameters - 1))).toThrow(fault);
+    checkModelMemory(model, bf16, room(16 * parameters));
+    const narrow = {
+      ...bf16,
+      gradient_dtype: 'bfloat16' as const,
+      optimizer_state_dtype: 'bfloat16' as const,
+    };
+    expect(() => checkModelMemory(model, narrow, room(10 * parameters - 1))).toThrow(fault);
+    checkModelMemory(model, narrow, room(10 * parameters));
   });
 
   it('is told what takes less of what takes the most', async () => {
@@ -273,9 +294,21 @@ describe('a run that is too large', () => {
         { ...config, ...own },
       ).replace(/^.*killed\. /, '');
     // A 7B run: no batch is small enough, and what is on already is not advised.
+    const held = (gib: string, less: string) =>
+      `${gib} GiB are weights, gradients and the optimizer's moments, whatever the batch: ${less} takes less (so would ` +
+      'LoRA, which cannot be chosen yet)';
+    const bf16 = { gradient_checkpointing: true, bf16: true };
     expect(advice(115, 1, { gradient_checkpointing: true })).toBe(
-      "115.0 GiB are weights, gradients and the optimizer's moments, whatever the batch: a smaller model takes less (so " +
-        'would LoRA, or moments in bf16; neither can be chosen yet)',
+      held(
+        '115.0',
+        'optimizer_state_dtype: bfloat16, or gradient_dtype: bfloat16 with bf16: true, or a smaller model',
+      ),
+    );
+    expect(advice(104, 1, bf16)).toBe(
+      held('104.0', 'optimizer_state_dtype: bfloat16, or gradient_dtype: bfloat16, or a smaller model'),
+    );
+    expect(advice(65, 1, { ...bf16, gradient_dtype: 'bfloat16', optimizer_state_dtype: 'bfloat16' })).toBe(
+      held('65.0', 'a smaller model'),
     );
     expect(advice(2, 30)).toBe(
       '30.0 GiB are activations: gradient_checkpointing: true, or a smaller per_device_train_batch_size with ' +

@@ -92,7 +92,7 @@ export function describe(report: PlanReport): string[] {
     ...(report.largest_eval_batch ? [label('  evaluation', batch(report.largest_eval_batch))] : []),
     'memory',
     part('weights', memory.weights),
-    ...(memory.bf16_weights > 0 ? [part('bf16 copy of the weights', memory.bf16_weights)] : []),
+    ...(memory.weight_remainders > 0 ? [part('what bf16 leaves of them', memory.weight_remainders)] : []),
     part('gradients', memory.gradients),
     part('moments', memory.moments),
     part('activations', memory.activations),

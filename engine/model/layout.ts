@@ -11,7 +11,7 @@ export interface ParameterSpec {
   initial: Initial;
   /** Whether weight decay applies: to everything but norms and biases, as Hugging Face's Trainer does. */
   decayed: boolean;
-  /** A frozen parameter has neither gradient nor moments nor, in bf16, a float32 master. */
+  /** A frozen parameter has neither gradient nor moments nor, in bf16, more of its value than that. */
   trainable: boolean;
   /** Of a low-rank adapter (arXiv 2106.09685), of which `of` computes W + scale·B·A: A is [r, in], B [out, r]. */
   adapter?: { of: string; part: 'A' | 'B'; scale: number };
@@ -34,7 +34,7 @@ export interface LayoutRange {
 }
 
 /**
- * Where every parameter lies in the flat buffers. Trainable ones come first, so that gradients, moments and masters
+ * Where every parameter lies in the flat buffers. Trainable ones come first, so that gradients, moments and remainders
  * are buffers of `trainableSize` elements with the same offsets; among these the decayed ones, so that AdamW,
  * clipping and zeroing are calls over ranges.
  */

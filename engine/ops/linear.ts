@@ -25,7 +25,7 @@ export function addLinearBackwardInput(dx: NativeTensor, dy: NativeTensor, w: Na
   addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: true });
 }
 
-/** dw [out, in] float32 += dy [rows, out]ᵀ · x [rows, in]. */
+/** dw [out, in], of x's type or float32, += dy [rows, out]ᵀ · x [rows, in]. */
 export function linearBackwardWeight(dw: NativeTensor, dy: NativeTensor, x: NativeTensor): void {
   const rows = x.shape[0];
   const [out, inner] = dw.shape;

@@ -30,7 +30,7 @@ export function linearCrossEntropy(h: NativeTensor, w: NativeTensor, targets: Na
 
 /**
  * Loss and gradients in one pass, for weights known beforehand: the loss of each row (unweighted), and the
- * gradients of Σ weights[i]·loss[i]: dh is returned, dw (float32 [vocab, dim]) is added to.
+ * gradients of Σ weights[i]·loss[i]: dh is returned, dw [vocab, dim] is added to.
  */
 export function linearCrossEntropyWithGradient(
   h: NativeTensor,

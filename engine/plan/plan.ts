@@ -1,5 +1,6 @@
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
+import type { FloatType } from '../device/native_tensor.js';
 import type { LlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
@@ -13,6 +14,9 @@ export interface RunToPlan {
   device?: DeviceName;
   model: LlamaConfig;
   precision: Precision;
+  /** What gradients and moments are kept in. Default: float32. */
+  gradientType?: FloatType;
+  stateType?: FloatType;
   gradientCheckpointing: boolean;
   /** Every micro-batch of the run; at least one. */
   training: readonly BatchSize[];
@@ -22,10 +26,10 @@ export interface RunToPlan {
 
 /** Bytes of the engine's memory when it is fullest, by what they are for. */
 export interface MemoryPlan {
-  /** The float32 master weights. */
+  /** As arithmetic uses them. */
   weights: number;
-  /** Their bfloat16 copy; 0 in fp32. */
-  bf16Weights: number;
+  /** What bfloat16 weights leave of their float32 values; 0 in fp32. */
+  remainders: number;
   gradients: number;
   /** AdamW's two. */
   moments: number;
@@ -58,6 +62,8 @@ export interface RunPlan {
 export function planRun({
   model: config,
   precision,
+  gradientType,
+  stateType,
   gradientCheckpointing,
   training,
   evaluation,
@@ -68,12 +74,13 @@ export function planRun({
   const { heapBytes } = addon.stats(meta);
   const parameters = new Parameters(config, meta, precision);
   const model = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters);
+  const gradients = new Gradients(parameters, gradientType);
   const optimizer = new AdamW(parameters, {
     beta1: 0,
     beta2: 0,
     epsilon: 0,
     weightDecay: 0,
+    stateType,
   });
 
   const fullest = { arena: 0, workspace: 0, heap: 0 };
@@ -106,11 +113,12 @@ export function planRun({
   });
 
   const parts = {
-    ...weightBytes(parameters),
+    weights: parameters.flat.bytes,
+    remainders: parameters.remainder?.bytes ?? 0,
     gradients: gradients.flat.bytes,
     moments: optimizer.m.bytes + optimizer.v.bytes,
   };
-  const fixed = parts.weights + parts.bf16Weights + parts.gradients + parts.moments;
+  const fixed = parts.weights + parts.remainders + parts.gradients + parts.moments;
   const heap = fullest.heap - heapBytes;
   gradients.dispose();
   optimizer.dispose();
@@ -129,12 +137,6 @@ export function planRun({
     largest,
     largestEvaluation,
   };
-}
-
-function weightBytes({ precision, master, flat }: Parameters): Pick<MemoryPlan, 'weights' | 'bf16Weights'> {
-  return precision === 'bf16'
-    ? { weights: master.bytes, bf16Weights: flat.bytes }
-    : { weights: flat.bytes, bf16Weights: 0 };
 }
 
 /** A micro-batch of that size; on `meta` nobody looks at the ids. */

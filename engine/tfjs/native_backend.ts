@@ -32,7 +32,8 @@ function typeOf(native: NativeTensor): NumericType {
     case 'uint8':
       return 'bool';
     case 'float64':
-      throw new Error('TF.js has no float64: such a tensor cannot be looked at as a tf.Tensor');
+    case 'int16':
+      throw new Error(`TF.js has no ${native.dtype}: such a tensor cannot be looked at as a tf.Tensor`);
   }
 }
 

@@ -129,7 +129,6 @@ export async function readRunState(
   optimizer: AdamW,
 ): Promise<void> {
   await loadHfWeights(checkpoint, parameters.config, parameters);
-  parameters.mastersChanged();
   const file = SafetensorsFile.open(join(checkpoint, OPTIMIZER));
   const tensors = moments(parameters, optimizer);
   try {

@@ -1,6 +1,7 @@
 import { measureRun, type RunSchedule } from '../../data/index.js';
 import { addon, type DeviceName } from '../../engine/device/addon.js';
 import { type DeviceMemory, deviceMemory } from '../../engine/device/memory.js';
+import type { FloatType } from '../../engine/device/native_tensor.js';
 import { addressesLeft } from '../../engine/machine/memory.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
 import { layoutOf } from '../../engine/model/layout.js';
@@ -76,9 +77,14 @@ export function checkModelMemory(
   config: RunConfig,
   room: Room = roomOn(deviceOf(config)),
 ): void {
-  // Weights or masters, gradients and two moments of float32; in bf16 also the weights of arithmetic.
-  const total = (config.bf16 ? 18 : 16) * layoutOf(causalLmSpecs(model)).parameters;
+  // Weights, which with what bf16 leaves of them are float32 in either case, gradients and two moments.
+  const [gradient, moment] = [config.gradient_dtype, config.optimizer_state_dtype].map(bytesOf);
+  const total = (4 + gradient + 2 * moment) * layoutOf(causalLmSpecs(model)).parameters;
   compare({ total, arena: 0 }, config, room);
+}
+
+function bytesOf(type: FloatType): number {
+  return addon.dtypes[type].bytes;
 }
 
 function compare(
@@ -114,9 +120,16 @@ export function tooLarge(
     ['a smaller model_max_length'],
   ].flat();
   const ofSteps = `${gib(arena)} are activations: ${savings.join(', or ')} takes less; \`tstrain plan\` tells how much`;
+  const narrower = [
+    config.optimizer_state_dtype === 'bfloat16' ? [] : ['optimizer_state_dtype: bfloat16'],
+    config.gradient_dtype === 'bfloat16'
+      ? []
+      : [`gradient_dtype: bfloat16${config.bf16 ? '' : ' with bf16: true'}`],
+    ['a smaller model'],
+  ].flat();
   const ofModel =
-    `${gib(fixed)} are weights, gradients and the optimizer's moments, whatever the batch: a smaller model takes less ` +
-    '(so would LoRA, or moments in bf16; neither can be chosen yet)';
+    `${gib(fixed)} are weights, gradients and the optimizer's moments, whatever the batch: ${narrower.join(', or ')} ` +
+    'takes less (so would LoRA, which cannot be chosen yet)';
   // What does not fit even without activations is not helped by fewer of them.
   const advice = fixed > memory.available ? ofModel : arena > fixed ? ofSteps : `${ofModel}; ${ofSteps}`;
   return (
@@ -127,7 +140,7 @@ export function tooLarge(
 
 /** Bytes on the disk. */
 export interface DiskUse {
-  /** Weights and two moments. */
+  /** Weights, float32, and two moments. */
   checkpoint: number;
   finalModel: number;
   /** At its most: with all checkpoints that stay, and one more while it is written. */
@@ -144,7 +157,9 @@ export function diskUse(
   { model, config, training, schedule }: Pick<PreparedRun, 'model' | 'config' | 'training' | 'schedule'>,
   { stepsDone, checkpoints, holdsModel } = { stepsDone: 0, checkpoints: 0, holdsModel: false },
 ): DiskUse {
-  const weights = 4 * layoutOf(causalLmSpecs(model)).parameters;
+  const { parameters } = layoutOf(causalLmSpecs(model));
+  const weights = 4 * parameters;
+  const checkpoint = weights + 2 * bytesOf(config.optimizer_state_dtype) * parameters;
   const { totalSteps } = schedule;
   const limit = config.save_total_limit ?? Number.POSITIVE_INFINITY;
   const every = training.saveEvery;
@@ -157,10 +172,10 @@ export function diskUse(
   const bytes = (saves: number) => {
     // One more than stay is there while it is written, however many are there already.
     const added = saves === 0 ? 0 : Math.max(1, Math.min(saves, limit + 1 - checkpoints));
-    return 3 * weights * added + (holdsModel ? 0 : weights);
+    return checkpoint * added + (holdsModel ? 0 : weights);
   };
   return {
-    checkpoint: 3 * weights,
+    checkpoint,
     finalModel: weights,
     most: bytes(saves),
     mostStopped: bytes(Math.max(1, saves)),
@@ -173,9 +188,19 @@ function epochEnds(schedule: RunSchedule, stepsDone: number): number {
 }
 
 function plan(
-  { model, device, precision, gradientCheckpointing }: PreparedRun,
+  { model, device, precision, gradientType, optimizer, gradientCheckpointing }: PreparedRun,
   training: readonly BatchSize[],
   evaluation: readonly BatchSize[],
 ): RunPlan {
-  return planRun({ model, device, precision, gradientCheckpointing, training, evaluation });
+  const { stateType } = optimizer;
+  return planRun({
+    model,
+    device,
+    precision,
+    gradientType,
+    stateType,
+    gradientCheckpointing,
+    training,
+    evaluation,
+  });
 }

@@ -17,7 +17,8 @@ export interface PlanReport {
   threads: number;
   memory: {
     weights: number;
-    bf16_weights: number;
+    /** What bfloat16 weights leave of their float32 values. */
+    weight_remainders: number;
     gradients: number;
     moments: number;
     activations: number;
@@ -118,7 +119,7 @@ export async function makeReport(prepared: PreparedRun, plan: RunPlan): Promise<
     threads: addon.info().threads,
     memory: {
       weights: memory.weights,
-      bf16_weights: memory.bf16Weights,
+      weight_remainders: memory.remainders,
       gradients: memory.gradients,
       moments: memory.moments,
       activations: memory.activations,

@@ -30,6 +30,7 @@ const char* type_name(DType type) {
     case DType::i32: return "i32";
     case DType::f64: return "double";
     case DType::u8: return "u8";
+    case DType::i16: return "i16";
   }
   return "?";
 }

@@ -7,6 +7,7 @@
 
 #define KERNELS(...)
 
+using i16 = short;
 using i32 = int;
 using i64 = long long;
 using u8 = unsigned char;
@@ -39,6 +40,18 @@ __device__ inline u32 rounded(float low, float high) {
   u32 both;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
   return both;
+}
+
+// A float as a bfloat16 and what that leaves of its pattern, as the op table says it.
+__device__ inline bool is_nan(u32 bits) { return (bits & 0x7fffffffu) > 0x7f800000u; }
+__device__ inline float joined(bf16 high, i16 low) { return __uint_as_float((u32(high.bits) << 16) + u32(i32(low))); }
+__device__ inline bf16 high_of(float x) {
+  u32 bits = __float_as_uint(x);
+  return {u16(is_nan(bits) ? bits >> 16 | 0x40 : (bits + 0x8000u) >> 16)};
+}
+__device__ inline i16 low_of(float x) {
+  u32 bits = __float_as_uint(x);
+  return i16(is_nan(bits) ? 0 : bits);
 }
 
 #define kInfinity __int_as_float(0x7f800000)
@@ -181,6 +194,18 @@ __device__ inline void each(i64 n, bool wide, F f) {
   for (i64 i = first() * N; i < done; i += all() * N) f(i, Lanes<N>());
   for (i64 i = done + first(); i < n; i += all()) f(i, Lanes<1>());
 }
+
+// ---- Random numbers ---------------------------------------------------------------------------------------------
+
+// Those of cpu/random.h. SplitMix64's output function: a bijection that spreads every input bit.
+__device__ inline u64 mix(u64 x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+__device__ inline u64 stream_of(u64 seed, u64 stream) { return mix(mix(seed + 0x9e3779b97f4a7c15ull) + stream); }
+// The place-th number of a stream.
+__device__ inline u64 number_at(u64 stream, u64 place) { return mix(stream + place * 0x9e3779b97f4a7c15ull); }
 
 // ---- Together ---------------------------------------------------------------------------------------------------
 

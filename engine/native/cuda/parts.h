@@ -60,6 +60,6 @@ inline DType partial_type(Reduction op, DType type) {
 }
 
 // y[c] += Σ_k parts[k, c] for parts [count, columns] of float32 or float64 (columns.cu).
-void add_parts(const Context& context, float* y, const void* parts, DType type, i64 count, i64 columns);
+void add_parts(const Context& context, Out y, const void* parts, DType type, i64 count, i64 columns);
 
 }  // namespace tstrain::cuda

@@ -262,7 +262,7 @@ Device& to_device(napi_env env, napi_value v) {
 
 DType to_dtype(napi_env env, napi_value v) {
   i64 t = to_integer(env, v);
-  if (t < 0 || t > i64(DType::u8)) throw OpError("no such dtype");
+  if (t < 0 || t >= kDTypes) throw OpError("no such dtype");
   return DType(t);
 }
 
@@ -586,7 +586,7 @@ void add_descriptions(napi_env env, napi_value exports) {
     return o;
   };
   napi_value dtypes = object("dtypes"), choices = object("choices"), parameters = object("parameters");
-  for (i64 code = 0; code <= i64(DType::u8); code++) {
+  for (i64 code = 0; code < kDTypes; code++) {
     napi_value dtype;
     napi_create_object(env, &dtype);
     napi_set_named_property(env, dtype, "code", number(env, f64(code)));

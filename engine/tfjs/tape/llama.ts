@@ -18,7 +18,7 @@ import { layoutOf } from '../../model/layout.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../../model/parameters.js';
 import { biasOf, blockNames, causalLmSpecs, EMBEDDING, FINAL_NORM, HEAD } from '../../model/specs.js';
-import { axpby, cast } from '../../ops/elementwise.js';
+import { axpby } from '../../ops/elementwise.js';
 import { sum } from '../../ops/reduce.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
 import { llamaBlock } from './block.js';
@@ -60,11 +60,8 @@ export function llamaLoss(
     const save = inputs.pop() as GradSaveFunc;
     const parameters = new Parameters(config, defaultDevice(), precision);
     entries.forEach(({ name }, i) => {
-      const to = parameters.tensor(name);
-      cast(to, nativeOf(inputs[i] as Tensor));
-      to.dispose();
+      parameters.take(name, nativeOf(inputs[i] as Tensor));
     });
-    parameters.mastersChanged();
     const model = new LlamaForCausalLM(parameters);
     let value = 0;
     if (wanted) {
