@@ -18,7 +18,7 @@ import { UserError } from '../errors.js';
 import { makeTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { type Companions, readCompanions } from './companions.js';
 import { GENERATION_CONFIG, parseGenerationConfig } from './generation_config.js';
-import type { RunConfig } from './settings.js';
+import type { PlanConfig, RunConfig } from './settings.js';
 import { reconcileSpecialIds } from './special_ids.js';
 
 /** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
@@ -41,7 +41,7 @@ export interface PreparedRun {
 }
 
 /** The model that a run's settings describe, or that it starts from, as its config says. */
-export function modelOf({ model_config, model_name_or_path }: RunConfig): LlamaConfig {
+export function modelOf({ model_config, model_name_or_path }: PlanConfig): LlamaConfig {
   return model_config === undefined
     ? readLlamaConfig(model_name_or_path!)
     : parseLlamaConfig(model_config, 'model_config');
@@ -102,8 +102,7 @@ export async function prepareRun(
       generationConfig === undefined
         ? companions
         : new Map([...companions, [GENERATION_CONFIG, new TextEncoder().encode(generationConfig)]]),
-    device: deviceOf(config),
-    precision: config.bf16 ? 'bf16' : 'fp32',
+    ...arithmeticOf(config),
     dataset,
     evalDataset,
     schedule,
@@ -116,7 +115,6 @@ export async function prepareRun(
       epsilon: config.adam_epsilon,
       weightDecay: config.weight_decay,
     },
-    gradientCheckpointing: config.gradient_checkpointing,
     training: {
       schedule: {
         type: config.lr_scheduler_type,
@@ -144,8 +142,19 @@ function ifReadable(tokenizer: () => Tokenizer, say: (line: string) => void): To
   }
 }
 
+/** Where a run computes and how, as far as its memory and arithmetic go. */
+export function arithmeticOf(
+  config: PlanConfig,
+): Pick<PreparedRun, 'device' | 'precision' | 'gradientCheckpointing'> {
+  return {
+    device: deviceOf(config),
+    precision: config.bf16 ? 'bf16' : 'fp32',
+    gradientCheckpointing: config.gradient_checkpointing,
+  };
+}
+
 /** The device that a run computes on. */
-export function deviceOf({ device }: RunConfig): DeviceName {
+export function deviceOf({ device }: PlanConfig): DeviceName {
   return device === 'auto' ? defaultDevice() : device;
 }
 

@@ -131,6 +131,12 @@ export type Settings = z.input<typeof schema>;
 /** A run's settings, defaults filled in. Keys without a default stay undefined when the file leaves them out. */
 export type RunConfig = z.infer<typeof schema>;
 
+/** The same of what is only planned: without data it is of full rows. */
+type WithoutData<T extends { data_path: string; output_dir: string }> = Omit<T, 'data_path' | 'output_dir'> &
+  Partial<Pick<T, 'data_path' | 'output_dir'>>;
+export type PlanSettings = WithoutData<Settings>;
+export type PlanConfig = WithoutData<RunConfig>;
+
 /** The name of a config key. */
 export type Key = keyof RunConfig;
 

@@ -1,6 +1,7 @@
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
 import type { LlamaConfig } from '../model/config.js';
+import type { ParameterGroup } from '../model/layout.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { causalPairs } from '../ops/attention.js';
@@ -12,6 +13,8 @@ export interface RunToPlan {
   /** Default: the one that a run takes. */
   device?: DeviceName;
   model: LlamaConfig;
+  /** Default: all of the model is trained. */
+  specs?: readonly ParameterGroup[];
   precision: Precision;
   gradientCheckpointing: boolean;
   /** Every micro-batch of the run; at least one. */
@@ -57,6 +60,7 @@ export interface RunPlan {
  */
 export function planRun({
   model: config,
+  specs,
   precision,
   gradientCheckpointing,
   training,
@@ -66,7 +70,7 @@ export function planRun({
   const meta = metaOf(device);
   addon.resetStats(meta);
   const { heapBytes } = addon.stats(meta);
-  const parameters = new Parameters(config, meta, precision);
+  const parameters = new Parameters(config, meta, precision, specs);
   const model = new LlamaForCausalLM(parameters);
   const gradients = new Gradients(parameters);
   const optimizer = new AdamW(parameters, {

@@ -1,30 +1,68 @@
-import { measureRun, type RunSchedule } from '../../data/index.js';
+import { type Dataset, measureRun, type RunSchedule } from '../../data/index.js';
 import { addon, type DeviceName } from '../../engine/device/addon.js';
 import { type DeviceMemory, deviceMemory } from '../../engine/device/memory.js';
 import { addressesLeft } from '../../engine/machine/memory.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
-import { layoutOf } from '../../engine/model/layout.js';
+import { layoutOf, type ParameterGroup } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { type MemoryPlan, planRun, type RunPlan } from '../../engine/plan/plan.js';
 import { UserError } from '../../errors.js';
-import { deviceOf, type PreparedRun } from '../prepare.js';
-import type { RunConfig } from '../settings.js';
+import { arithmeticOf, deviceOf, type PreparedRun, scheduleOf } from '../prepare.js';
+import type { PlanConfig, RunConfig } from '../settings.js';
 import { gib } from '../words.js';
+import type { Changes } from './savings.js';
 
 /**
  * What a prepared run takes of memory and arithmetic; exact for the number of threads that is set, as far as steps are
  * looked at.
  */
-export function planPrepared(prepared: PreparedRun): RunPlan {
+export function planPrepared(
+  prepared: PreparedRun,
+  { steps = stepsLookedAt(prepared), specs }: { steps?: number; specs?: readonly ParameterGroup[] } = {},
+): RunPlan {
   const { dataset, evalDataset, schedule, evaluation } = prepared;
-  const steps = stepsLookedAt(prepared);
   const training = Array.from(schedule.steps(0, steps), ({ microBatches }) =>
     microBatches.map((examples) => batchSize(examples, dataset)),
   ).flat();
   const sizes = evaluation.map((examples) => batchSize(examples, evalDataset!));
-  const planned = plan(prepared, training, sizes);
+  const planned = plan(prepared, training, sizes, specs);
   return { ...planned, flops: planned.flops * (schedule.totalSteps / steps) };
+}
+
+/** What the run would take with some settings changed, as far as its first epoch tells. */
+export async function planChanged(prepared: PreparedRun, changes: Changes): Promise<RunPlan> {
+  const config = { ...prepared.config, ...changes };
+  const [dataset, evalDataset] = [prepared.dataset, prepared.evalDataset].map(
+    (data) => data && cutTo(config.model_max_length, data),
+  );
+  const schedule = await scheduleOf(config, dataset!.lengths);
+  const changed = { ...prepared, ...arithmeticOf(config), config, dataset: dataset!, evalDataset, schedule };
+  return planPrepared(changed, { steps: schedule.stepsIn(1) });
+}
+
+/** The sizes of the examples as they are with at most so many tokens: what is cut off is of the answer. */
+function cutTo(most: number, data: Dataset): Dataset {
+  const lengths = data.lengths.map((n) => Math.min(n, most));
+  const labelCounts = data.labelCounts.map((n, i) => Math.max(0, n - (data.lengths[i] - lengths[i])));
+  return { ...data, lengths, labelCounts };
+}
+
+/** What a micro-batch of full rows takes, all of whose tokens have a label: a plan without data. */
+export function planFullRows(
+  config: PlanConfig,
+  model: LlamaConfig,
+  specs?: readonly ParameterGroup[],
+): RunPlan {
+  const { per_device_train_batch_size: rows, model_max_length: length } = config;
+  const size: BatchSize = {
+    examples: [],
+    lengths: Array(rows).fill(length),
+    tokens: rows * length,
+    labelTokens: rows * (length - 1),
+    longest: length,
+  };
+  return planRun({ model, specs, ...arithmeticOf(config), training: [size], evaluation: [] });
 }
 
 /** So many examples, and so many epochs of a few, are looked at in a second or two; most runs have fewer. */
@@ -103,7 +141,7 @@ function compare(
 export function tooLarge(
   { total, arena }: Pick<MemoryPlan, 'total' | 'arena'>,
   memory: DeviceMemory,
-  config: RunConfig,
+  config: PlanConfig,
 ): string {
   const fixed = total - arena;
   const savings = [
@@ -176,6 +214,7 @@ function plan(
   { model, device, precision, gradientCheckpointing }: PreparedRun,
   training: readonly BatchSize[],
   evaluation: readonly BatchSize[],
+  specs?: readonly ParameterGroup[],
 ): RunPlan {
-  return planRun({ model, device, precision, gradientCheckpointing, training, evaluation });
+  return planRun({ model, specs, device, precision, gradientCheckpointing, training, evaluation });
 }
