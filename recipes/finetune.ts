@@ -16,6 +16,7 @@ import { checkHfWeights, saveHfWeights } from '../engine/checkpoint/hf_model.js'
 import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
 import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
+import { isOutOfMemory } from '../engine/device/memory.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { toHfConfig } from '../engine/model/config.js';
 import { sumSquares } from '../engine/ops/reduce.js';
@@ -37,6 +38,7 @@ import { checkSettings } from './check_settings.js';
 import { writeCompanions } from './companions.js';
 import { setInitialWeights } from './initial_weights.js';
 import { checkMemory, checkModelMemory, diskUse } from './plan/needs.js';
+import { outOfMemory } from './plan/out_of_memory.js';
 import { modelOf, type PreparedRun, prepareRun } from './prepare.js';
 import { checkResume, findResumePoint } from './resume.js';
 import { type RunConfig, renderConfig, type Settings } from './settings.js';
@@ -118,7 +120,9 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const prepared = await prepareRun(config, say, model);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
-    const { outcome, step } = await trainPrepared(prepared, machine, from, options);
+    const { outcome, step } = await trainPrepared(prepared, machine, from, options).catch(async (error) => {
+      throw isOutOfMemory(error) ? await outOfMemory(error, prepared) : error;
+    });
     const models = { finished: outputDir, stopped_and_saved: join(outputDir, `checkpoint-${step}`) };
     return { outcome, step, model: outcome === 'stopped_at_once' ? undefined : models[outcome] };
   } catch (error) {
