@@ -18,11 +18,15 @@ export function allocate({
   device,
   precision,
   gradientType,
+  stateType,
+  stateOnHost,
   optimizer: options,
 }: PreparedRun): RunMemory {
   return releaseOnThrow(() => {
-    const model = new LlamaForCausalLM(new Parameters(config, device, precision));
-    const optimizer = new AdamW(model.parameters, options);
+    const model = new LlamaForCausalLM(
+      new Parameters(config, device, precision, { remainderOnHost: stateOnHost }),
+    );
+    const optimizer = new AdamW(model.parameters, { ...options, stateType, onHost: stateOnHost });
     const gradients = new Gradients(model.parameters, gradientType);
     return {
       model,

@@ -16,6 +16,7 @@ import { checkHfWeights, saveHfWeights } from '../engine/checkpoint/hf_model.js'
 import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
 import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
+import { isOutOfMemory } from '../engine/device/memory.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { toHfConfig } from '../engine/model/config.js';
 import { sumSquares } from '../engine/ops/reduce.js';
@@ -37,11 +38,12 @@ import { checkSettings } from './check_settings.js';
 import { writeCompanions } from './companions.js';
 import { setInitialWeights } from './initial_weights.js';
 import { checkMemory, checkModelMemory, diskUse } from './plan/needs.js';
+import { outOfMemory } from './plan/out_of_memory.js';
 import { modelOf, type PreparedRun, prepareRun } from './prepare.js';
 import { checkResume, findResumePoint } from './resume.js';
 import { type RunConfig, renderConfig, type Settings } from './settings.js';
 import { version } from './version.js';
-import { count, plural } from './words.js';
+import { count, gib, plural } from './words.js';
 
 /** The settings of a run with all defaults, saved beside what it makes; a name that nobody gives a config of theirs. */
 const RESOLVED_CONFIG = 'resolved_config.yaml';
@@ -121,7 +123,9 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const prepared = await prepareRun(config, say, model);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
-    const { outcome, step } = await trainPrepared(prepared, machine, from, options);
+    const { outcome, step } = await trainPrepared(prepared, machine, from, options).catch(async (error) => {
+      throw isOutOfMemory(error) ? await outOfMemory(error, prepared) : error;
+    });
     const models = { finished: outputDir, stopped_and_saved: join(outputDir, `checkpoint-${step}`) };
     return { outcome, step, model: outcome === 'stopped_at_once' ? undefined : models[outcome] };
   } catch (error) {
@@ -251,6 +255,7 @@ async function trainPrepared(
     say(
       `${count(parameters.layout.parameters)} parameters in ${prepared.precision} on ${describeDevice(prepared)}`,
     );
+    if (config.optimizer_offload === 'cpu') say(describeOffload(prepared));
     say(
       from
         ? `resuming after step ${stepsDone} of ${totalSteps} from ${from.path}`
@@ -328,6 +333,13 @@ function describeDevice({ config, device, precision }: PreparedRun): string {
   );
   const why = config.device === 'auto' ? ` (auto takes the best there is${others.join('')})` : '';
   return `${device}${why}: ${addon.describe(device, products)}`;
+}
+
+function describeOffload({ device }: PreparedRun): string {
+  const { hostBytes } = addon.stats(device);
+  return hostBytes > 0
+    ? `${gib(hostBytes)} of what only the optimizer needs are in the machine's memory`
+    : `optimizer_offload: cpu changes nothing on ${device}, whose memory is the machine's`;
 }
 
 function machineState(): TrainerState['machine'] {

@@ -125,6 +125,11 @@ export const schema = z.strictObject({
   gradient_dtype: oneOf('float32', 'bfloat16').default('float32'),
   /** What AdamW's moments are kept in. Default `float32`; `bfloat16`, rounded at random, takes 4 bytes a parameter less. */
   optimizer_state_dtype: oneOf('float32', 'bfloat16').default('float32'),
+  /**
+   * `cpu`: where the device has memory of its own, moments and what bf16 leaves of the weights lie in the machine's, and
+   * each update takes them over the bus: the same bytes, later. Default `none`.
+   */
+  optimizer_offload: oneOf('none', 'cpu').default('none'),
   /** Start a run that takes more memory than there is, which may end in its being killed. Default false. */
   skip_memory_check: flag.default(false),
   /** Recompute each block's activations in the backward pass instead of keeping them. Default false. */
@@ -140,6 +145,12 @@ export type Settings = z.input<typeof schema>;
 
 /** A run's settings, defaults filled in. Keys without a default stay undefined when the file leaves them out. */
 export type RunConfig = z.infer<typeof schema>;
+
+/** The same of what is only planned: without data it is of full rows. */
+type WithoutData<T extends { data_path: string; output_dir: string }> = Omit<T, 'data_path' | 'output_dir'> &
+  Partial<Pick<T, 'data_path' | 'output_dir'>>;
+export type PlanSettings = WithoutData<Settings>;
+export type PlanConfig = WithoutData<RunConfig>;
 
 /** The name of a config key. */
 export type Key = keyof RunConfig;

@@ -28,7 +28,7 @@ export async function loadModel(
   checkHfWeights(directory, config);
   const specs = causalLmSpecs(config, trainable);
   checkMemory(directory, layoutOf(specs), precision, device);
-  const parameters = new Parameters(config, device, precision, specs);
+  const parameters = new Parameters(config, device, precision, { specs });
   try {
     const { unused, notes } = await loadHfWeights(directory, config, parameters);
     return { model: new LlamaForCausalLM(parameters), unused, notes: [...config.notes, ...notes] };

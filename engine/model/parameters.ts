@@ -37,13 +37,16 @@ export class Parameters {
     readonly config: LlamaConfig,
     readonly device: DeviceName,
     readonly precision: Precision,
-    specs: readonly ParameterGroup[] = causalLmSpecs(config),
+    {
+      specs = causalLmSpecs(config),
+      remainderOnHost = false,
+    }: { specs?: readonly ParameterGroup[]; remainderOnHost?: boolean } = {},
   ) {
     this.layout = layoutOf(specs);
     this.byName = new Map(this.layout.entries.map((entry) => [entry.name, entry]));
     const { size, trainableSize } = this.layout;
     this.flat = zeros(device, precision === 'bf16' ? 'bfloat16' : 'float32', size);
-    if (precision === 'bf16') this.remainder = zeros(device, 'int16', trainableSize);
+    if (precision === 'bf16') this.remainder = zeros(device, 'int16', trainableSize, remainderOnHost);
     const trained = this.flat.view([trainableSize]);
     this.master = this.remainder ? new SplitTensor(trained, this.remainder.view([trainableSize])) : trained;
   }
@@ -161,9 +164,17 @@ export class Gradients {
   }
 }
 
-/** A flat heap tensor of zeros. The gaps that alignment leaves must be 0 too: norms are summed over them. */
-export function zeros(device: DeviceName, dtype: FloatType | 'int16', size: number): NativeTensor {
-  const t = NativeTensor.onHeap(device, dtype, [size]);
+/**
+ * A flat tensor of zeros, on the heap or the host. The gaps that alignment leaves must be 0 too: norms are summed over
+ * them.
+ */
+export function zeros(
+  device: DeviceName,
+  dtype: FloatType | 'int16',
+  size: number,
+  onHost = false,
+): NativeTensor {
+  const t = onHost ? NativeTensor.onHost(device, dtype, [size]) : NativeTensor.onHeap(device, dtype, [size]);
   for (const [offset, length] of piecesOf(size)) {
     const piece = t.view([length], offset);
     fill(piece, 0);

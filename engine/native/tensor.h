@@ -47,6 +47,12 @@ struct OpError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Memory that is not there; its JavaScript Error has a code.
+struct OutOfMemory : OpError {
+  using OpError::OpError;
+  static constexpr const char* code = "OUT_OF_MEMORY";
+};
+
 // `data` is null on the meta device, so presence is told apart from the address: an op's optional tensor that
 // was not given is `present == false` on every device.
 template <class Pointer>

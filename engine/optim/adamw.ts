@@ -12,6 +12,8 @@ export interface AdamWOptions {
   weightDecay: number;
   /** What the moments are kept in: float32 unless said otherwise. bfloat16 is rounded at random, by `seed`. */
   stateType?: FloatType;
+  /** Whether they lie in the machine's memory, where a device has its own: an update then takes them over the bus. */
+  onHost?: boolean;
   /** Of the random numbers, which depend on nothing else but the step and an element's place. Default 0. */
   seed?: number;
 }
@@ -44,9 +46,9 @@ export class AdamW {
     readonly options: AdamWOptions,
   ) {
     const { device, layout } = parameters;
-    const { stateType = 'float32' } = options;
-    this.m = zeros(device, stateType, layout.trainableSize);
-    this.v = zeros(device, stateType, layout.trainableSize);
+    const { stateType = 'float32', onHost = false } = options;
+    this.m = zeros(device, stateType, layout.trainableSize, onHost);
+    this.v = zeros(device, stateType, layout.trainableSize, onHost);
     this.update = NativeTensor.onHeap(device, 'float64', [4]);
     this.update.write(new Float64Array(4));
     this.squares = NativeTensor.onHeap(device, 'float64', [1]);

@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { RunDirectory } from '../tiny_run.js';
+import { RunDirectory, randomRows } from '../tiny_run.js';
 import { installNvrtc } from './nvrtc.mjs';
 import { buildSimulator, simulated } from './run.mjs';
 
@@ -214,6 +214,36 @@ describe('memory', () => {
       );
     },
   );
+
+  it.each<[string, Variables, RegExp]>([
+    [
+      'before the first step',
+      { CUDASIM_FAIL: 'alloc:2' },
+      /^tstrain: out of memory: \d+ MiB were asked for, and \d+ MiB of the card's 8192 MiB are free$/m,
+    ],
+    [
+      'within a step',
+      { CUDASIM_MEMORY: String(40 << 20) },
+      /^tstrain: gemm: out of memory: 32 MiB were asked for, and \d+ MiB of the card's 40 MiB are free$/m,
+    ],
+  ])('that a run lacks %s is told with its plan, and with what takes less', (_, variables, asked) => {
+    directory.writeRows('rows.jsonl', randomRows(4, 1));
+    directory.writeConfig({
+      data_path: directory.at('rows.jsonl'),
+      output_dir: directory.at('out'),
+      skip_memory_check: true,
+    });
+    const { stderr, status } = tstrain(
+      ['--config', directory.at('run.yaml'), '--set', 'device=cuda'],
+      variables,
+    );
+    expect(status).toBe(1);
+    expect(stderr).toMatch(asked);
+    expect(stderr).toMatch(/^tstrain: this run takes [\d.]+ MiB by its plan: workspace 32\.0 MiB; /m);
+    expect(stderr).toMatch(
+      /^tstrain: less is taken, in all, with per_device_train_batch_size: \d, .* MiB\); or gradient_checkpointing: true \(/m,
+    );
+  });
 
   it('of a driver without virtual memory is one piece, as large as a plan says or as half of what is free', () => {
     const own = { CUDASIM_VMM: '0' };

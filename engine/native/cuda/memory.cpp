@@ -205,7 +205,7 @@ class CudaMemory : public Memory {
   char* allocate_whole(i64 bytes) {
     CUdeviceptr start;
     CUresult result = driver().cuMemAlloc_v2(&start, size_t(bytes));
-    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OpError(out_of_memory(bytes));
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OutOfMemory(out_of_memory(bytes));
     check(result, "allocating memory");
     return to_pointer(start);
   }
@@ -233,7 +233,7 @@ class CudaMemory : public Memory {
     auto wanted = kind();
     Piece piece{0, i64(rounded_up(more, step_))};
     CUresult result = d.cuMemCreate(&piece.memory, size_t(piece.bytes), &wanted, 0);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OpError(out_of_memory(piece.bytes));
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OutOfMemory(out_of_memory(piece.bytes));
     check(result, "allocating memory");
     CUdeviceptr at = to_address(range_.start + mapped_);
     CUmemAccessDesc access{{1, d.device}, 3};

@@ -77,7 +77,9 @@ napi_value guarded(napi_env env, F&& body) {
   try {
     return body();
   } catch (const std::bad_alloc&) {
-    napi_throw_error(env, nullptr, "out of memory");
+    napi_throw_error(env, OutOfMemory::code, "out of memory");
+  } catch (const OutOfMemory& e) {
+    napi_throw_error(env, OutOfMemory::code, e.what());
   } catch (const std::exception& e) {
     napi_throw_error(env, nullptr, e.what());
   } catch (...) {
@@ -235,6 +237,8 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
       Context context{workspace.stretch.start, device->stream()};
       BlockSignals until_done;
       (device->ops().*Op)(context, std::get<I>(a)...);
+    } catch (const OutOfMemory& e) {
+      throw OutOfMemory(std::string(contract.op) + ": " + e.what());
     } catch (const OpError& e) {
       throw OpError(std::string(contract.op) + ": " + e.what());
     }
