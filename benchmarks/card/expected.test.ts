@@ -6,8 +6,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { buildSimulator, simulated } from '../../tests/cudasim/run.mjs';
 import { root } from '../paths.js';
 import { configOf } from '../shapes.js';
-import { DOCUMENT, expected, kernelWork, limit, modelFlops, stepSeconds, withTables } from './expected.js';
-import { CARDS } from './rates.js';
+import { DOCUMENT, expected, kernelWork, limit, stepSeconds, withTables } from './expected.js';
+import { modelFlops } from './model_flops.js';
+import { CARDS, PEAKS } from './rates.js';
 import { stepOf } from './step.js';
 
 it('docs/cuda.md has the tables as they are: node dist/benchmarks/card/expected.js makes them', async () => {
@@ -22,6 +23,18 @@ it('says something of every kernel, and expects none to be faster than its limit
   for (const [op, work] of works)
     for (const card of CARDS)
       expect(expected(work, card, configOf('7b')), op).toBeGreaterThanOrEqual(limit(work, card));
+});
+
+it('has the peaks that the sweep of products has', () => {
+  const sweep = readFileSync(join(root, 'benchmarks/card/gemm_sweep.cpp'), 'utf8');
+  const [, list] = /kPeaks\[\] = \{([^;]*)\};/.exec(sweep)!;
+  const peaks = [...list.matchAll(/\{"([^"]+)", ([\d.]+)\}/g)].map(([, card, tflops]) => [
+    card,
+    Number(tflops),
+  ]);
+  expect(PEAKS).toEqual(peaks);
+  for (const { name, peakFlops } of CARDS)
+    expect(PEAKS.find(([card]) => card === name)![1] * 1e12).toBe(peakFlops);
 });
 
 it("counts a token's FLOPs as LLM.Q does", () => {

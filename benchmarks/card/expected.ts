@@ -4,14 +4,13 @@ import { fileURLToPath } from 'node:url';
 import { describeMemory } from '../../bin/commands/plan.js';
 import type { DType, Ops } from '../../engine/device/ops.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
-import { layoutOf } from '../../engine/model/layout.js';
-import { causalLmSpecs, EMBEDDING } from '../../engine/model/specs.js';
 import { cardsFor } from '../../engine/plan/cards.js';
 import { planRows } from '../../recipes/plan/plan.js';
 import { settingsText } from '../../recipes/plan/savings.js';
 import type { PlanSettings } from '../../recipes/settings.js';
 import { root } from '../paths.js';
 import { configOf, LARGE_SHAPES, SHAPES } from '../shapes.js';
+import { modelFlops } from './model_flops.js';
 import { CARDS, LEAST_LAUNCH, type Rates, SMALL_HEADS } from './rates.js';
 import { type Call, type Step, secondsPerCall, stepOf } from './step.js';
 import { type Arguments, type Sized, type Work, workOf } from './work.js';
@@ -46,15 +45,6 @@ export function expected(
     attention_backward: flops / (card.attention.backward * heads),
   }[unit];
   return Math.max(moving, computing, launches * LEAST_LAUNCH);
-}
-
-/** FLOPs of a token that count for MFU, as LLM.Q counts: 6 for each weight of a matrix, and causal attention. */
-export function modelFlops(config: LlamaConfig, length: number): number {
-  const { parameters, entries } = layoutOf(causalLmSpecs(config));
-  const norms = entries.filter(({ decayed }) => !decayed).reduce((sum, { size }) => sum + size, 0);
-  const lookedUp = config.tieWordEmbeddings ? 0 : entries.find(({ name }) => name === EMBEDDING)!.size;
-  const width = config.numAttentionHeads * config.headDim;
-  return 6 * (parameters - norms - lookedUp) + 6 * config.numHiddenLayers * width * length;
 }
 
 /** Seconds of a step of so many micro-batches. */

@@ -67,3 +67,22 @@ export const SMALL_HEADS = 0.8;
 
 /** Seconds that no launch is shorter than, the gap before the next included. */
 export const LEAST_LAUNCH = 2.5e-6;
+
+/** Peaks in TFLOP/s, dense bfloat16 with float32 sums, by a part of a card's name, of which the first that fits counts. */
+export const PEAKS: readonly (readonly [card: string, tflops: number])[] = [
+  ['H100 PCIe', 756],
+  ['H100 NVL', 835],
+  ['H100', 989.4],
+  ['H200', 989.4],
+  ['GH200', 989.4],
+  ['A100', 312],
+  ['L40S', 362],
+  ['RTX 4090', 165.2],
+  ['RTX 3090', 71],
+];
+
+/** Of a card by its full name, FLOPs/s; undefined of one that is not among them. */
+export function peakOf(card: string): number | undefined {
+  const found = PEAKS.find(([name]) => card.includes(name));
+  return found && found[1] * T;
+}
