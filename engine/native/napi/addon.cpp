@@ -160,22 +160,6 @@ struct Decode<Four> {
   }
 };
 
-// The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
-template <class T>
-struct Words;
-#define TSTRAIN_WORDS(type, ...)                          \
-  template <>                                             \
-  struct Words<type> {                                    \
-    static constexpr const char* list = #__VA_ARGS__;     \
-    static constexpr i64 count = [] {                     \
-      i64 n = 1;                                          \
-      for (const char* c = list; *c; c++) n += *c == ','; \
-      return n;                                           \
-    }();                                                  \
-  };
-TSTRAIN_CHOICES(TSTRAIN_WORDS)
-#undef TSTRAIN_WORDS
-
 // Every other kind is one of TSTRAIN_CHOICES.
 template <class T>
 struct Decode {
