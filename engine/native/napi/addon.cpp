@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "../block_signals.h"
@@ -303,6 +305,43 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
   });
 }
 
+// Copies out that are under way, by number.
+std::unordered_map<i64, std::unique_ptr<Memory::Fetch>> fetches;
+
+// fetch(handle): begins to copy a buffer out, and returns the number of that.
+napi_value js_fetch(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    static i64 last = 0;
+    Arguments<1> a(env, info);
+    auto& b = buffer_of(to_integer(env, a.v[0]));
+    fetches[last + 1] = b.device->fetch(b.data, b.numel * size_of(b.dtype));
+    return number(env, f64(++last));
+  });
+}
+
+// fetched(number, bytes): brings what has come; whether that is all, after which the number means nothing more.
+napi_value js_fetched(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    auto found = fetches.find(to_integer(env, a.v[0]));
+    if (found == fetches.end()) throw OpError("no such copy is under way");
+    auto [host, size] = bytes_of(env, a.v[1]);
+    if (i64(size) != found->second->bytes)
+      throw OpError("a copy of " + std::to_string(found->second->bytes) + " bytes into " + std::to_string(size));
+    bool all;
+    try {
+      all = found->second->advance(host);
+    } catch (...) {
+      fetches.erase(found);
+      throw;
+    }
+    if (all) fetches.erase(found);
+    napi_value v;
+    napi_get_boolean(env, all, &v);
+    return v;
+  });
+}
+
 // The names of the devices that can compute here, the default first.
 napi_value js_devices(napi_env env, napi_callback_info) {
   return guarded(env, [&] {
@@ -542,6 +581,8 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "release", js_release);
   add(exports, "isLive", js_is_live);
   add(exports, "copy", js_copy);
+  add(exports, "fetch", js_fetch);
+  add(exports, "fetched", js_fetched);
   add(exports, "devices", js_devices);
   add(exports, "stats", js_stats);
   add(exports, "resetStats", js_reset_stats);
