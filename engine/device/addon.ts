@@ -28,6 +28,24 @@ export function defaultDevice(): DeviceName {
   return ofThisProcess;
 }
 
+/**
+ * Names the device that is used where nobody names one, for as long as the process lives.
+ *
+ * @throws UserError when it cannot be used, or another is in use already
+ */
+export function setDevice(device: DeviceName): void {
+  const devices = addon.devices();
+  if (!devices.includes(device))
+    throw new UserError(
+      `setDevice: ${device} cannot be used: ${addon.missing()[device] ?? `the addon has ${devices.join(', ')}`}`,
+    );
+  if (ofThisProcess !== undefined && ofThisProcess !== device)
+    throw new UserError(
+      `setDevice: ${ofThisProcess} is in use; ${device} must be named before the first tensor or model`,
+    );
+  ofThisProcess = device;
+}
+
 /** The device that counts what `device` would take, in bytes and FLOPs, and has no memory of its own. */
 export function metaOf(device: DeviceName): DeviceName {
   return `meta:${device}`;
@@ -112,6 +130,10 @@ export interface Addon {
   /** Whether a buffer of this handle has not been released yet. */
   isLive(handle: number): boolean;
   copy(handle: number, elementOffset: number, host: ArrayBufferView, toDevice: boolean): void;
+  /** Begins to copy a buffer out, behind all that was asked of its device. The number of that copy. */
+  fetch(handle: number): number;
+  /** Brings to `host` what has come of it; whether that is all. */
+  fetched(fetch: number, host: ArrayBufferView): boolean;
   stats(device: DeviceName): DeviceStats;
   resetStats(device: DeviceName): void;
   /** @throws UserError when OpenMP does not grant so many */
@@ -256,6 +278,12 @@ export const addon: Addon = {
   },
   get copy() {
     return loadAddon().copy;
+  },
+  get fetch() {
+    return loadAddon().fetch;
+  },
+  get fetched() {
+    return loadAddon().fetched;
   },
   get stats() {
     return loadAddon().stats;

@@ -214,6 +214,31 @@ export class NativeTensor implements Tensor, FloatStore {
     return host;
   }
 
+  /**
+   * What {@link read} gives as things are now, without waiting for the device: other JavaScript runs meanwhile. The tensor
+   * may be disposed then, but must not be written to.
+   */
+  async fetch(): Promise<Float32Array | Int32Array | Float64Array | Uint8Array> {
+    if (this.dtype === 'bfloat16') {
+      // In the arena, for a device may have to be waited for when other memory goes.
+      const wide = NativeTensor.inArena(this.device, 'float32', [this.size]);
+      addon.ops.cast({ y: wide, x: this, n: this.size });
+      const values = wide.fetch();
+      wide.dispose();
+      return values;
+    }
+    const kept = this.view([this.size]);
+    keepOnThrow(kept);
+    try {
+      const host = new ARRAYS[this.dtype](this.size);
+      const fetch = addon.fetch(kept.handle);
+      while (!addon.fetched(fetch, host)) await new Promise((next) => setImmediate(next));
+      return host;
+    } finally {
+      kept.dispose();
+    }
+  }
+
   /** The values of a float tensor. */
   floats(): Float32Array {
     if (this.dtype !== 'float32' && this.dtype !== 'bfloat16')

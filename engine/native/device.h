@@ -2,6 +2,7 @@
 //
 // To add a device: a folder like cpu/ with a DeviceKind, and its line in device.cpp.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,18 @@ class Memory {
   // The host's bytes are taken before copy_in returns, and are there when copy_out does.
   virtual void copy_in(char* to, const void* host, i64 bytes) = 0;
   virtual void copy_out(void* host, const char* from, i64 bytes) = 0;
+
+  // A copy out that nobody waits for.
+  struct Fetch {
+    const i64 bytes;
+    explicit Fetch(i64 bytes) : bytes(bytes) {}
+    virtual ~Fetch() = default;
+    // Brings to the host what has come; whether that was the last of it. Throws OpError when what was asked before fails.
+    virtual bool advance(char* host) = 0;
+  };
+  // Comes after all that was asked for until now. The source must stay as it is until it is there. Of a device without a
+  // stream: at the first look.
+  virtual std::unique_ptr<Fetch> fetch(const char* from, i64 bytes);
 
   // The device's own memory; nothing where it is the host's.
   struct Room {
@@ -113,6 +126,7 @@ class Device {
   // Throw OpError on a plan, which holds no values. copy_out() waits for what was asked of the device before.
   void copy_in(char* to, const void* host, i64 bytes);
   void copy_out(void* host, const char* from, i64 bytes);
+  std::unique_ptr<Memory::Fetch> fetch(const char* from, i64 bytes);
 
   Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
   i64 row_step() const { return kind_.row_step; }

@@ -201,6 +201,22 @@ using Four = std::array<i64, 4>;
 TSTRAIN_CHOICES(TSTRAIN_ENUM)
 #undef TSTRAIN_ENUM
 
+// The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
+template <class T>
+struct Words;
+#define TSTRAIN_WORDS(type, ...)                          \
+  template <>                                             \
+  struct Words<type> {                                    \
+    static constexpr const char* list = #__VA_ARGS__;     \
+    static constexpr i64 count = [] {                     \
+      i64 n = 1;                                          \
+      for (const char* c = list; *c; c++) n += *c == ','; \
+      return n;                                           \
+    }();                                                  \
+  };
+TSTRAIN_CHOICES(TSTRAIN_WORDS)
+#undef TSTRAIN_WORDS
+
 inline bool is_comparison(Binary op) { return op >= Binary::equal; }
 
 struct Context {

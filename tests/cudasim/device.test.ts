@@ -27,7 +27,7 @@ function environment(own: Variables, nvrtc?: string | null): NodeJS.ProcessEnv {
 function inProcess(code: string, own: Variables = {}, nvrtc?: string | null): string {
   const engine = (path: string) => JSON.stringify(pathToFileURL(join(root, 'dist/engine/device', path)).href);
   const program = `
-    import { addon } from ${engine('addon.js')};
+    import { addon, setDevice } from ${engine('addon.js')};
     import { NativeTensor } from ${engine('native_tensor.js')};
     const cuda = () => {
       const x = NativeTensor.from('cuda', Float32Array.of(1, 2, 3));
@@ -194,6 +194,9 @@ describe('without a card', () => {
     expect(stderr).toContain(
       `device: cuda cannot be used: ${why}; \`tstrain doctor\` tells more, and auto takes the best there is (cpu)`,
     );
+    expect(inProcess("console.log(told(() => setDevice('cuda')));", variables, null)).toBe(
+      `setDevice: cuda cannot be used: ${why}`,
+    );
     const doctor = tstrain(['doctor'], variables, null).stdout;
     expect(doctor).toContain(`CUDA        no card can be used: ${why}\n`);
     expect(doctor).toContain('device      cpu: the only one that can be used here');
@@ -267,6 +270,19 @@ describe('a failure on the card', () => {
     );
     expect(inProcess(square, { ...fails, CUDA_LAUNCH_BLOCKING: '1' })).toMatch(
       /^unary: the card, in one of the kernels unary[^;]*: waiting for it fails with CUDA_ERROR_LAUNCH_FAILED/,
+    );
+  });
+
+  it('is told to who fetches values while JavaScript goes on', () => {
+    const code = `
+      const x = NativeTensor.from('cuda', Float32Array.of(1, 2, 3));
+      const y = NativeTensor.inArena('cuda', 'float32', [3]);
+      addon.ops.unary({ y, x, op: 'square', n: 3 });
+      setImmediate(() => console.log('JavaScript goes on'));
+      await y.fetch().then(String, (error) => error.message).then(console.log);`;
+    expect(inProcess(code)).toBe('JavaScript goes on\n1,4,9');
+    expect(inProcess(code, { CUDASIM_FAIL: 'launch:1' })).toMatch(
+      /^(JavaScript goes on\n)?the card, in one of the kernels unary.*waiting for it fails with CUDA_ERROR_LAUNCH_FAILED/,
     );
   });
 

@@ -18,12 +18,12 @@ inline int row_threads(i64 dim, DType type, int most) {
   return int(std::clamp<i64>(warps * 32, 32, most));
 }
 
-// Whether words that a kernel numbers from 0 on are those numbers on the host.
-template <int count>
-constexpr bool in_order(const i64 (&numbers)[count]) {
+// Whether words that a kernel numbers from 0 on are all of ops.h's, with the same numbers.
+template <class T, int count>
+constexpr bool all_in_order(const T (&words)[count]) {
   for (int i = 0; i < count; i++)
-    if (numbers[i] != i) return false;
-  return true;
+    if (int(words[i]) != i) return false;
+  return count == Words<T>::count;
 }
 
 // What is summed, or otherwise put together, in a second pass.

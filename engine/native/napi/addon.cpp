@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "../block_signals.h"
@@ -162,22 +164,6 @@ struct Decode<Four> {
     return four;
   }
 };
-
-// The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
-template <class T>
-struct Words;
-#define TSTRAIN_WORDS(type, ...)                          \
-  template <>                                             \
-  struct Words<type> {                                    \
-    static constexpr const char* list = #__VA_ARGS__;     \
-    static constexpr i64 count = [] {                     \
-      i64 n = 1;                                          \
-      for (const char* c = list; *c; c++) n += *c == ','; \
-      return n;                                           \
-    }();                                                  \
-  };
-TSTRAIN_CHOICES(TSTRAIN_WORDS)
-#undef TSTRAIN_WORDS
 
 // Every other kind is one of TSTRAIN_CHOICES.
 template <class T>
@@ -341,6 +327,43 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
     if (to_bool(env, a.v[3])) b.device->copy_in(b.data + start, host, bytes);
     else b.device->copy_out(host, b.data + start, bytes);
     return undefined(env);
+  });
+}
+
+// Copies out that are under way, by number.
+std::unordered_map<i64, std::unique_ptr<Memory::Fetch>> fetches;
+
+// fetch(handle): begins to copy a buffer out, and returns the number of that.
+napi_value js_fetch(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    static i64 last = 0;
+    Arguments<1> a(env, info);
+    auto& b = buffer_of(to_integer(env, a.v[0]));
+    fetches[last + 1] = b.device->fetch(b.data, b.numel * size_of(b.dtype));
+    return number(env, f64(++last));
+  });
+}
+
+// fetched(number, bytes): brings what has come; whether that is all, after which the number means nothing more.
+napi_value js_fetched(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    auto found = fetches.find(to_integer(env, a.v[0]));
+    if (found == fetches.end()) throw OpError("no such copy is under way");
+    auto [host, size] = bytes_of(env, a.v[1]);
+    if (i64(size) != found->second->bytes)
+      throw OpError("a copy of " + std::to_string(found->second->bytes) + " bytes into " + std::to_string(size));
+    bool all;
+    try {
+      all = found->second->advance(host);
+    } catch (...) {
+      fetches.erase(found);
+      throw;
+    }
+    if (all) fetches.erase(found);
+    napi_value v;
+    napi_get_boolean(env, all, &v);
+    return v;
   });
 }
 
@@ -619,6 +642,8 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "release", js_release);
   add(exports, "isLive", js_is_live);
   add(exports, "copy", js_copy);
+  add(exports, "fetch", js_fetch);
+  add(exports, "fetched", js_fetched);
   add(exports, "devices", js_devices);
   add(exports, "stats", js_stats);
   add(exports, "resetStats", js_reset_stats);
