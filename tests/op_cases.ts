@@ -144,6 +144,13 @@ function fromBytes(dtype: DType, bytes: Uint8Array): Float64Array {
 // Every other tensor starts at an odd element, for nothing promises the kernels alignment; with TSTRAIN_ALIGNED_CASES=1
 // none does, so that ops on several tensors take their way for aligned ones too.
 const BORDER = 64;
+const ALL_ALIGNED = process.env.TSTRAIN_ALIGNED_CASES === '1';
+let allAligned = ALL_ALIGNED;
+
+/** From here to the end of the case no tensor starts at an odd element: for kernels that take no others. */
+export function alignTensors(): void {
+  allAligned = true;
+}
 
 interface Bordered {
   whole: NativeTensor;
@@ -155,8 +162,7 @@ let alive: Bordered[] = [];
 
 /** A tensor of undefined contents (NaN), disposed after the case. */
 export function empty(device: DeviceName, dtype: DType, shape: readonly number[]): NativeTensor {
-  const aligned = alive.length % 2 === 1 || process.env.TSTRAIN_ALIGNED_CASES === '1';
-  const start = aligned ? BORDER : BORDER + 3;
+  const start = allAligned || alive.length % 2 === 1 ? BORDER : BORDER + 3;
   const size = sizeOf(shape);
   const whole = NativeTensor.onHeap(device, dtype, [start + size + BORDER]);
   if (!isMeta(device)) whole.copyRaw(new Uint8Array(whole.bytes).fill(0xff), 0, 'toDevice');
@@ -209,6 +215,7 @@ export function bytesOf(t: NativeTensor): Uint8Array {
 function disposeAll(): void {
   const tensors = alive;
   alive = [];
+  allAligned = ALL_ALIGNED;
   let written = 0;
   const digest = createHash('sha256');
   for (const { whole, inner, start } of tensors) {
