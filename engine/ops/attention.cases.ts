@@ -222,6 +222,7 @@ export const cases: OpCases = (device) => {
       { tokens: 3, keys: { start: 3, length: 3 } },
       { tokens: 65, keys: { start: 240, length: 70 } },
       { tokens: 2, keys: { start: 20, length: 65 } },
+      { tokens: 3, keys: { start: 310, length: 33 } },
       { tokens: 0, keys: { start: 0, length: 0 } },
       { tokens: 1, keys: { start: 85, length: 1 } },
     ];

@@ -1,4 +1,31 @@
-// HEADER
+// Causal attention over documents by tensor cores, after FlashAttention-2 (arXiv 2307.08691): bfloat16 of head_dim D 64, 80,
+// 96 or 128, with float32 sums. Scores are in registers alone; forward leaves their log-sum-exp, from which backward makes
+// the probabilities again.
+//
+// In each of three kernels a block of 4 warps has rows of its own in shared memory, 16 or 32 a warp, and goes over those of
+// the other side, which come by cp.async 32 at a time: two stages, one barrier a stage. What mma leaves of one product,
+// rounded to bfloat16, is how it takes the next one's first operand, so nothing but operands is in shared memory. A warp
+// leaves out tiles that none of its rows has to do with.
+//
+//              own rows         products  registers a thread  shared memory, KiB   FLOPs for a byte of the other side,
+//              D 64  80  96 128           64   80   96  128   64   80   96  128    and of shared memory
+//   forward      128 everywhere        2  166  190  212  252   36   44   52   68   128                  21
+//   keys        128  64  64  64        4  252  201  208  240   55   45   53   69   128 (D 64: 256)      13 (21)
+//   queries     128 128  64  64        3  202  229  152  168   54   66   52   68    96 (64, 80: 192)    12 (19)
+//
+// Registers are the most on six architectures. They let two blocks share a multiprocessor, or three up to 168; with 100 KiB
+// of shared memory (sm_86, 89, 120) one, where it takes more than 49.
+//
+// Backward does 7 products where 5 would do: the queries' kernel makes scores and dp again, so that dq too has one writer
+// and one order. That is 2·T²·D FLOPs more for a head of a document of T tokens. The other deterministic way, blocks of 64
+// keys that one after the other add to dq in memory, reads and writes T²·D / 16 bytes: 32 FLOPs a byte, which tensor cores
+// do in less time than memory takes, and such blocks must wait for each other.
+//
+// Expected, not yet seen on a card: shared memory (128 bytes a clock) is a bound of 64 % of the tensor cores' peak on Hopper
+// for forward and 38 % for backward of D 128, none and 80 % on Ampere. Beside mma a score takes an exponential and some 5 +
+// D / 32 other instructions, a fourth of the time of its mma on Ampere and half on Hopper, in part at the same time. So: on
+// long documents 50 % of the peak forward on Ampere and 35 % on Hopper, backward 40 % and 23 %, counted by 7 products; two
+// thirds of that at 512 tokens, where a quarter of the tiles is cut by the diagonal and warps wait for each other.
 namespace {
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
@@ -6,7 +33,7 @@ constexpr int kWarps = 4, kThreads = 32 * kWarps;
 constexpr int kColumns = 32;
 
 // How many times 16 rows a warp has for its own: as many as 255 registers and 99 KiB of shared memory allow.
-constexpr int forward_rows(int) { return 2; }
+constexpr int kForwardRows = 2;
 constexpr int key_rows(int dim) { return dim == 64 ? 2 : 1; }
 constexpr int query_rows(int dim) { return dim <= 80 ? 2 : 1; }
 constexpr int in_block(int rows) { return kWarps * 16 * rows; }
@@ -50,7 +77,8 @@ __device__ inline void fill(u32 tile, const bf16* x, i64 stride, int count) {
 #pragma unroll
   for (int at = threadIdx.x; at < kTile * kChunks; at += kThreads) {
     int row = at / kChunks, chunk = at % kChunks;
-    copy_ahead(tile + row * line(kDim) + chunk * 16, x + (row < count ? row : 0) * stride + chunk * 8, row < count);
+    copy_ahead<16>(tile + row * line(kDim) + chunk * 16, x + (row < count ? row : 0) * stride + chunk * 8,
+                   row < count ? 16 : 0);
   }
 }
 
@@ -153,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     flash_forward(bf16* out, float* lse, const bf16* q, const bf16* k, const bf16* v, const i32* q_offsets,
                   const i32* k_starts, const i32* k_lengths, i64 documents, i64 heads, i64 kv_heads, i64 q_stride,
                   i64 kv_stride, i64 tokens, float scale) {
-  constexpr int kRows = forward_rows(kDim), kQueries = in_block(kRows), kStage = 2 * kColumns * line(kDim);
+  constexpr int kRows = kForwardRows, kQueries = in_block(kRows), kStage = 2 * kColumns * line(kDim);
   Place<kQueries> place(q_offsets, documents, heads);
   int first = place.first, count = place.count;
   if (first >= count) return;
@@ -277,7 +305,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     int i = threadIdx.x % kColumns;
     const float* from = (threadIdx.x < kColumns ? lse : delta) + head * tokens + row;
     if (threadIdx.x < 2 * kColumns)
-      copy_ahead<4>(stage + 2 * kTile + threadIdx.x * 4, i < left ? from + i : from, i < left);
+      copy_ahead<4>(stage + 2 * kTile + threadIdx.x * 4, i < left ? from + i : from, i < left ? 4 : 0);
   };
   fill<kDim, kKeys>(keys, qkv + k_at, stride, count - first);
   fill<kDim, kKeys>(values, qkv + v_at, stride, count - first);
@@ -438,10 +466,9 @@ bool flash_forward(const Context& context, Out out, Out lse, In q, In k, In v, I
   if (!made_for(q.dtype, head_dim, scale) || !whole(out.data) || !whole(q.data) || !whole(k.data) || !whole(v.data) ||
       !whole(q_stride * size_of(q.dtype)) || !whole(kv_stride * size_of(k.dtype)))
     return false;
-  launch(context, of_size("flash_forward", head_dim),
-         blocks(tokens, documents, heads, head_dim, forward_rows(int(head_dim)), 1), out.data, lse.data, q.data, k.data,
-         v.data, q_offsets.data, k_starts.data, k_lengths.data, documents, heads, kv_heads, q_stride, kv_stride, tokens,
-         float(scale));
+  launch(context, of_size("flash_forward", head_dim), blocks(tokens, documents, heads, head_dim, kForwardRows, 1),
+         out.data, lse.data, q.data, k.data, v.data, q_offsets.data, k_starts.data, k_lengths.data, documents, heads,
+         kv_heads, q_stride, kv_stride, tokens, float(scale));
   return true;
 }
 

@@ -69,7 +69,7 @@ struct Tile {
       const bf16* from = x.data + y * x.length + x.length - left;
       u32 to = tile + place(line, chunk);
       if (x.whole) {
-        copy_ahead(to, left > 0 ? from : x.data, left > 0);
+        copy_ahead<16>(to, left > 0 ? from : x.data, left > 0 ? 16 : 0);
       } else {
         u32 pairs[4] = {};
 #pragma unroll

@@ -237,18 +237,16 @@ __device__ inline u32 shared_address(const void* p) {
   return u32(address);
 }
 
-// Asks for so many bytes to go to shared memory, or for zeros where `there` is false; `from` is an address even so.
-template <int bytes = 16>
-__device__ inline void copy_ahead(u32 to, const void* from, bool there) {
+// Asks for `bytes` to be put into shared memory: the first `there` from global memory, for the rest zeros. `from` is an
+// address even where none are.
+template <int bytes>
+__device__ inline void copy_ahead(u32 to, const void* from, int there) {
   if constexpr (bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                 :
-                 : "r"(to), "l"(from), "r"(there ? 16 : 0)
-                 : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(to), "l"(from), "r"(there) : "memory");
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;"
                  :
-                 : "r"(to), "l"(from), "r"(there ? bytes : 0), "n"(bytes)
+                 : "r"(to), "l"(from), "r"(there), "n"(bytes)
                  : "memory");
 }
 // What this thread has asked for since it last said so is a group, if of nothing.
