@@ -66,6 +66,10 @@ describe.each(precisions)('%s', (precision) => {
     expect(await run(`${precision}_on`, { ...settings, gradient_checkpointing: true })).toEqual(whole);
   }, 300_000);
 
+  it('optimizer_offload: cpu = none', async () => {
+    expect(await run(`${precision}_offloaded`, { ...settings, optimizer_offload: 'cpu' })).toEqual(whole);
+  }, 300_000);
+
   it('another order of threads = this one', async () => {
     expect(await run(`${precision}_order`, settings, { CUDASIM_SEED: '2' })).toEqual(whole);
   }, 300_000);
