@@ -202,6 +202,7 @@ async function trainPrepared(
       model: toHfConfig(prepared.model),
       config: JSON.parse(JSON.stringify(config)),
       machine,
+      chosen: addon.chosen(prepared.device),
     };
     doing = 'checkpoint';
     const path = await unlessStopped(() =>
@@ -276,6 +277,8 @@ async function trainPrepared(
         stopRequested,
       },
     });
+    const account = addon.account(prepared.device);
+    if (account) say(account);
     if (end.outcome !== 'finished') return end;
     checkFinite(end.step);
     const saved = await unlessStopped(async () => {

@@ -4,6 +4,7 @@
 #include "cublaslt.h"
 #include "kernels.h"
 #include "launch.h"
+#include "products.h"
 
 namespace tstrain {
 
@@ -30,7 +31,8 @@ i64 no_slack(DType, i64, i64) { return 0; }
 
 }  // namespace
 
-const DeviceKind cuda_device = {"cuda", missing,  ops,          &cuda::workspaces, cuda::kAlignment,
-                                1,      no_slack, cuda::memory, description};
+const DeviceKind cuda_device = {
+    "cuda",   missing,      ops,         &cuda::workspaces,     cuda::kAlignment,      1,
+    no_slack, cuda::memory, description, cuda::chosen_products, cuda::choose_products, cuda::product_account};
 
 }  // namespace tstrain

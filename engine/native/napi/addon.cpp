@@ -20,6 +20,7 @@
 #include "../cuda/driver.h"
 #include "../cuda/kernels.h"
 #include "../cuda/nvrtc.h"
+#include "../cuda/products.h"
 #include "../ops.h"
 #include "buffers.h"
 #include "contracts.h"
@@ -401,6 +402,38 @@ napi_value js_describe(napi_env env, napi_callback_info info) {
   });
 }
 
+std::string to_text(napi_env env, napi_value v) {
+  size_t length;
+  ok(napi_get_value_string_utf8(env, v, nullptr, 0, &length));
+  std::string text(length, '\0');
+  ok(napi_get_value_string_utf8(env, v, text.data(), length + 1, &length));
+  return text;
+}
+
+// chosen(device), choose(device, chosen), account(device): see DeviceKind.
+napi_value js_chosen(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return string(env, to_device(env, a.v[0]).chosen().c_str());
+  });
+}
+
+napi_value js_choose(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    napi_value taken;
+    napi_get_boolean(env, to_device(env, a.v[0]).choose(to_text(env, a.v[1])), &taken);
+    return taken;
+  });
+}
+
+napi_value js_account(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return string(env, to_device(env, a.v[0]).account().c_str());
+  });
+}
+
 // expectArena(device, bytes): how far a plan says that its arena grows.
 napi_value js_expect_arena(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
@@ -438,13 +471,17 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
     // It takes a card to look for it.
     static const cuda::CublasLt unasked{};
     auto& blas = usable ? cuda::cublaslt() : unasked;
-    auto& products = cuda::cublaslt_counts();
+    auto& products = cuda::product_counts();
     napi_value b = object({{"missing", blas.missing},
                            {"path", blas.path},
                            {"version", blas.version},
                            {"firstDeclined", products.first_declined}});
-    napi_set_named_property(env, b, "products", number(env, f64(products.done)));
-    napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
+    auto set = [&](const char* key, f64 x) { napi_set_named_property(env, b, key, number(env, x)); };
+    set("products", f64(products.done));
+    set("declined", f64(products.declined));
+    set("tried", f64(products.tried));
+    set("untried", f64(products.untried));
+    set("seconds", products.seconds);
     napi_set_named_property(env, o, "cublaslt", b);
     return o;
   });
@@ -565,6 +602,9 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "info", js_info);
   add(exports, "missing", js_missing);
   add(exports, "describe", js_describe);
+  add(exports, "chosen", js_chosen);
+  add(exports, "choose", js_choose);
+  add(exports, "account", js_account);
   add(exports, "ownMemory", js_own_memory);
   add(exports, "rowStep", js_row_step);
   add(exports, "expectArena", js_expect_arena);
