@@ -27,12 +27,19 @@ std::string description(DType) {
   return cuda::driver().card + ", kernels " + cuda::kernels_come_from() + ", GEMM by " + gemm;
 }
 
-i64 no_slack(DType, i64, i64) { return 0; }
-
 }  // namespace
 
-const DeviceKind cuda_device = {
-    "cuda",   missing,      ops,         &cuda::workspaces,     cuda::kAlignment,      1,
-    no_slack, cuda::memory, description, cuda::chosen_products, cuda::choose_products, cuda::product_account};
+const DeviceKind cuda_device = {"cuda",
+                                missing,
+                                ops,
+                                &cuda::workspaces,
+                                cuda::kAlignment,
+                                cuda::kRowStep,
+                                cuda::row_slack,
+                                cuda::memory,
+                                description,
+                                cuda::chosen_products,
+                                cuda::choose_products,
+                                cuda::product_account};
 
 }  // namespace tstrain

@@ -6,6 +6,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "../row_steps.h"
 #include "card.h"
 #include "cublaslt.h"
 #include "disk_cache.h"
@@ -103,6 +104,19 @@ std::string choose(const Product& product, const std::string& words, const Matmu
   return choice;
 }
 
+i64 whole_rows(i64 rows) {
+  i64 step = kRowStep;
+  while (rows > 32 * step) step *= 2;
+  return i64(rounded_up(rows, step));
+}
+
+// Rows of the slack that are summed over must add nothing.
+void clear_slack(In t, i64 elements, Stream stream) {
+  CUdeviceptr end = reinterpret_cast<CUdeviceptr>(t.data) + CUdeviceptr(t.numel * size_of(t.dtype));
+  check(driver().cuMemsetD8Async(end, 0, size_t(elements * size_of(t.dtype)), static_cast<CUstream>(stream)),
+        "filling slack with zeros");
+}
+
 struct Chosen {
   Matmul matmul;
   std::optional<Algorithm> algorithm;
@@ -136,6 +150,8 @@ const Chosen& chosen(const Product& product, void* workspace) {
 }
 
 }  // namespace
+
+i64 row_slack(DType, i64 rows, i64 columns) { return slack_of(whole_rows, rows, columns); }
 
 const ProductCounts& product_counts() { return counts; }
 
@@ -177,12 +193,17 @@ bool choose_products(const std::string& text) {
 bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
                    bool accumulate) {
   if (!cublaslt().missing.empty()) return false;
-  Product product{c.dtype,           a.dtype,          m, n, k, trans_a, trans_b, accumulate, alignment(c.data),
-                  alignment(a.data), alignment(b.data)};
+  Rows rows = stepped(whole_rows, c, a, b, m, n, k, trans_a, trans_b);
+  Product product{c.dtype,           a.dtype,           rows.m,           n, rows.k, trans_a, trans_b, accumulate,
+                  alignment(c.data), alignment(a.data), alignment(b.data)};
   auto& [matmul, algorithm] = chosen(product, context.workspace);
   if (!algorithm) {
     if (counts.declined++ == 0) counts.first_declined = in_words(product);
     return false;
+  }
+  if (rows.k > k) {
+    clear_slack(a, (rows.k - k) * m, context.stream);
+    clear_slack(b, (rows.k - k) * n, context.stream);
   }
   matmul.run(c.data, a.data, b.data, *algorithm, context.workspace, static_cast<CUstream>(context.stream));
   static const std::string name = "cublasLtMatmul";

@@ -11,6 +11,12 @@
 
 namespace tstrain::cuda {
 
+// Every micro-batch has another number of tokens, and each shape must be tried: products are done on rows up to the next
+// multiple of 128, beyond 4096 of a 32nd of the next power of two. (A tile of cuBLASLt's has 128 rows or more, so most of
+// that costs nothing but where the rows are summed over.)
+constexpr i64 kRowStep = 128;
+i64 row_slack(DType type, i64 rows, i64 columns);
+
 // C (+)= A·B as in the op table. False when there is no library, or no algorithm; nothing was done then.
 bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
                    bool accumulate);
