@@ -135,6 +135,8 @@ export interface Addon {
   ownMemory(device: DeviceName): { total: number; free: number };
   /** Products of matrices whose number of rows is a multiple of it leave nothing over. */
   rowStep(device: DeviceName): number;
+  /** Matrices with a row a word have rows up to a multiple of it in memory. */
+  vocabularyStep(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
   dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
   ops: Ops;
@@ -235,6 +237,9 @@ export const addon: Addon = {
   },
   get rowStep() {
     return loadAddon().rowStep;
+  },
+  get vocabularyStep() {
+    return loadAddon().vocabularyStep;
   },
   get describe() {
     return loadAddon().describe;

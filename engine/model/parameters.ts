@@ -1,5 +1,5 @@
-import type { DeviceName } from '../device/addon.js';
-import { keepOnThrow, NativeTensor } from '../device/native_tensor.js';
+import { addon, type DeviceName } from '../device/addon.js';
+import { keepOnThrow, NativeTensor, sizeOf } from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
 import { type Layout, type LayoutEntry, layoutOf, type ParameterGroup } from './layout.js';
@@ -10,7 +10,7 @@ export type Precision = 'fp32' | 'bf16';
 
 /** A parameter, or several that lie next to each other, as one tensor that ops take. */
 export interface Weight {
-  /** A view of what arithmetic uses. */
+  /** A view of what arithmetic uses, with all rows that memory has (see {@link LayoutEntry.rows}). */
   value: NativeTensor;
   /** Where it lies in the flat buffers. */
   offset: number;
@@ -33,12 +33,17 @@ export class Parameters {
     readonly precision: Precision,
     specs: readonly ParameterGroup[] = causalLmSpecs(config),
   ) {
-    this.layout = layoutOf(specs);
+    this.layout = layoutOf(specs, addon.vocabularyStep(device));
     this.byName = new Map(this.layout.entries.map((entry) => [entry.name, entry]));
     const { size, trainableSize } = this.layout;
     if (precision === 'bf16') {
       this.flat = NativeTensor.onHeap(device, 'bfloat16', [size]);
       this.master = zeros(device, trainableSize);
+      for (const { shape, offset, size, rows } of this.layout.entries) {
+        const tail = this.flat.view([rows * sizeOf(shape.slice(1)) - size], offset + size);
+        fill(tail, 0);
+        tail.dispose();
+      }
     } else {
       this.flat = zeros(device, size);
       this.master = this.flat.view([trainableSize]);
@@ -47,15 +52,15 @@ export class Parameters {
 
   /** The parameters of these names, which lie next to each other, as one tensor. */
   weight(...names: readonly string[]): Weight {
-    const [first, ...others] = names.map((name) => this.entry(name));
-    let { offset, size } = first;
-    for (const other of others) {
-      if (other.offset !== offset + size)
-        throw new Error(`${names.join(', ')} do not lie next to each other`);
-      size += other.size;
-    }
+    const entries = names.map((name) => this.entry(name));
+    const [first] = entries;
     const [, ...row] = first.shape;
-    const rows = [first, ...others].reduce((sum, { shape }) => sum + shape[0], 0);
+    let rows = 0;
+    for (const entry of entries) {
+      if (entry.offset !== first.offset + rows * sizeOf(row))
+        throw new Error(`${names.join(', ')} do not lie next to each other`);
+      rows += entry.rows;
+    }
     const weight = {
       value: this.flat.view([rows, ...row], first.offset),
       offset: first.offset,

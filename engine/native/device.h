@@ -79,6 +79,10 @@ struct DeviceKind {
   bool (*choose)(const std::string& chosen) = nullptr;
   // What the choosing has come to in this process, in words for a person; empty where there is nothing to tell.
   std::string (*account)() = nullptr;
+
+  // Matrices with a row a word (embedding, head) get rows up to a multiple of it in memory, of zeros, so that lines of
+  // logits start where the device likes it.
+  i64 vocabulary_step = 1;
 };
 
 // A device in use, or the plan of one (`meta`): the same counts, and ops that do nothing, without memory. What is
@@ -116,6 +120,7 @@ class Device {
 
   Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
   i64 row_step() const { return kind_.row_step; }
+  i64 vocabulary_step() const { return kind_.vocabulary_step; }
   std::string chosen() const { return kind_.chosen ? kind_.chosen() : ""; }
   bool choose(const std::string& chosen) const { return kind_.choose && kind_.choose(chosen); }
   std::string account() const { return kind_.account ? kind_.account() : ""; }

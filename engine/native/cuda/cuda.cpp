@@ -40,6 +40,7 @@ const DeviceKind cuda_device = {"cuda",
                                 description,
                                 cuda::chosen_products,
                                 cuda::choose_products,
-                                cuda::product_account};
+                                cuda::product_account,
+                                128};
 
 }  // namespace tstrain

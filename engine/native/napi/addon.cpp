@@ -394,6 +394,14 @@ napi_value js_row_step(napi_env env, napi_callback_info info) {
   });
 }
 
+// vocabularyStep(device): see DeviceKind.
+napi_value js_vocabulary_step(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return number(env, f64(to_device(env, a.v[0]).vocabulary_step()));
+  });
+}
+
 // describe(device, products): see DeviceKind.
 napi_value js_describe(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
@@ -601,6 +609,7 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "setThreads", js_set_threads);
   add(exports, "info", js_info);
   add(exports, "missing", js_missing);
+  add(exports, "vocabularyStep", js_vocabulary_step);
   add(exports, "describe", js_describe);
   add(exports, "chosen", js_chosen);
   add(exports, "choose", js_choose);
