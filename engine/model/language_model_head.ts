@@ -41,14 +41,11 @@ export class LanguageModelHead {
     weights: NativeTensor,
     gradients: GradientOf,
   ): { loss: NativeTensor; dhidden: NativeTensor } {
-    const { loss, dh } = linearCrossEntropyWithGradient(
-      hidden,
-      this.weight.value,
-      targets,
-      weights,
-      gradients.of(this.weight),
-      this.vocab,
-    );
+    const of = gradients.forProduct(this.weight);
+    const { loss, dh } = linearCrossEntropyWithGradient(hidden, this.weight.value, targets, weights, of?.dw, {
+      vocab: this.vocab,
+      accumulate: of?.accumulate,
+    });
     return { loss, dhidden: dh };
   }
 }

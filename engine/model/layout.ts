@@ -39,8 +39,8 @@ export interface LayoutRange {
 
 /**
  * Where every parameter lies in the flat buffers. Trainable ones come first, so that gradients, moments and masters
- * are buffers of `trainableSize` elements with the same offsets; among these the decayed ones, so that AdamW,
- * clipping and zeroing are calls over ranges.
+ * are buffers of `trainableSize` elements with the same offsets; among these the decayed ones, so that AdamW
+ * is a call a range.
  */
 export interface Layout {
   /** In the order of the specifications, which is that of files and of the seeds of new weights. */

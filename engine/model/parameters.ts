@@ -127,34 +127,53 @@ export class Parameters {
   }
 }
 
-/** Gradients of all trainable parameters, flat float32, with the views that backward adds to. */
+/**
+ * Gradients of all trainable parameters, flat float32, with the views that backward adds to. zero() fills nothing: what is
+ * left of an earlier step is written over by the first product of the next one, or filled where somebody else wants it.
+ */
 export class Gradients {
-  readonly flat: NativeTensor;
+  private readonly all: NativeTensor;
   private readonly views = new Map<Weight, NativeTensor>();
+  /** Those that hold an earlier step's values, and count as zeros. */
+  private readonly stale = new Set<NativeTensor>();
 
   constructor(readonly parameters: Parameters) {
-    this.flat = zeros(parameters.device, parameters.layout.trainableSize);
+    this.all = zeros(parameters.device, parameters.layout.trainableSize);
+  }
+
+  get flat(): NativeTensor {
+    for (const view of this.stale) fill(view, 0);
+    this.stale.clear();
+    return this.all;
   }
 
   /** What the gradient of a weight is added to, of its shape; undefined for a frozen one, whose gradient nobody wants. */
   of(weight: Weight): NativeTensor | undefined {
+    const sum = this.forProduct(weight);
+    if (sum && !sum.accumulate) fill(sum.dw, 0);
+    return sum?.dw;
+  }
+
+  /** The same for a product, which writes over what is there where it need not accumulate. It must, then. */
+  forProduct(weight: Weight): { dw: NativeTensor; accumulate: boolean } | undefined {
     if (!weight.trainable) return undefined;
-    const known = this.views.get(weight);
-    if (known) return known;
-    const view = this.flat.view(weight.value.shape, weight.offset);
-    // It stays when the pass that first wanted it fails.
-    keepOnThrow(view);
-    this.views.set(weight, view);
-    return view;
+    let dw = this.views.get(weight);
+    if (!dw) {
+      dw = this.all.view(weight.value.shape, weight.offset);
+      // It stays when the pass that first wanted it fails.
+      keepOnThrow(dw);
+      this.views.set(weight, dw);
+    }
+    return { dw, accumulate: !this.stale.delete(dw) };
   }
 
   zero(): void {
-    fill(this.flat, 0);
+    for (const view of this.views.values()) this.stale.add(view);
   }
 
   dispose(): void {
     for (const view of this.views.values()) view.dispose();
-    this.flat.dispose();
+    this.all.dispose();
   }
 }
 

@@ -40,7 +40,8 @@ export function linearCrossEntropy(
 
 /**
  * Loss and gradients in one pass, for weights known beforehand: the loss of each row (unweighted), and the
- * gradients of Σ weights[i]·loss[i]: dh is returned, dw (float32, of w's shape) is added to.
+ * gradients of Σ weights[i]·loss[i]: dh is returned, dw (float32, of w's shape) is added to, or written over where it does
+ * not accumulate.
  */
 export function linearCrossEntropyWithGradient(
   h: NativeTensor,
@@ -48,24 +49,32 @@ export function linearCrossEntropyWithGradient(
   targets: NativeTensor,
   weights: NativeTensor,
   dw: NativeTensor | undefined,
-  vocab = w.shape[0],
+  { vocab = w.shape[0], accumulate = true }: { vocab?: number; accumulate?: boolean } = {},
 ): { loss: NativeTensor; dh: NativeTensor } {
   const loss = h.like([h.shape[0]], 'float32');
   const dh = h.like();
-  forEachChunk(h, w, vocab, targets, [loss, weights, dh], ({ hidden, logits }, targetRows, parts) => {
-    const [lossRows, weightRows, dhRows] = parts;
-    const dlogits = h.dtype === 'float32' ? logits : logits.like(logits.shape, h.dtype);
-    crossEntropy(lossRows, logits, targetRows, { weights: weightRows, dlogits });
-    linearBackwardInput(dlogits, w, dhRows);
-    if (dw) linearBackwardWeight(dw, dlogits, hidden);
-    if (dlogits !== logits) dlogits.dispose();
-  });
+  forEachChunk(
+    h,
+    w,
+    vocab,
+    targets,
+    [loss, weights, dh],
+    ({ hidden, logits, isFirst }, targetRows, parts) => {
+      const [lossRows, weightRows, dhRows] = parts;
+      const dlogits = h.dtype === 'float32' ? logits : logits.like(logits.shape, h.dtype);
+      crossEntropy(lossRows, logits, targetRows, { weights: weightRows, dlogits });
+      linearBackwardInput(dlogits, w, dhRows);
+      if (dw) linearBackwardWeight(dw, dlogits, hidden, { accumulate: accumulate || !isFirst });
+      if (dlogits !== logits) dlogits.dispose();
+    },
+  );
   return { loss, dh };
 }
 
 interface Chunk {
   hidden: NativeTensor;
   logits: NativeTensor;
+  isFirst: boolean;
 }
 
 /** Calls `body` with the logits of each chunk of rows, and with the same rows of `targets` and of each tensor of `split`. */
@@ -108,7 +117,7 @@ function forEachChunk(
       return t.view(width === 1 ? [rows] : [rows, width], start * width);
     });
     const targetRows = targets.view([rows], start);
-    body({ hidden, logits }, targetRows, parts);
+    body({ hidden, logits, isFirst: start === 0 }, targetRows, parts);
     release(targetRows, ...parts, logits, hidden);
   }
   nothing?.dispose();
