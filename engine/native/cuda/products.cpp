@@ -157,17 +157,15 @@ const ProductCounts& product_counts() { return counts; }
 
 std::string product_account() {
   std::string text;
-  auto add = [&](const std::string& words) { text += (text.empty() ? "" : "; ") + words; };
+  auto add = [&](const std::string& words) { text += (text.empty() ? "cuBLASLt: " : "; ") + words; };
   char seconds[32];
   std::snprintf(seconds, sizeof seconds, "%.1f", counts.seconds);
-  if (counts.tried > 0)
-    add("cuBLASLt's algorithms were tried for " + std::to_string(counts.tried) + " shapes of products in " + seconds +
-        " s, and the fastest are kept");
+  if (counts.tried > 0) add("shapes tried: " + std::to_string(counts.tried) + " in " + seconds + " s");
   if (counts.untried > 0)
-    add("for " + std::to_string(counts.untried) + " there was no memory to try them: its first choice was taken");
+    add("not tried for want of memory, so with its first choice: " + std::to_string(counts.untried));
   if (counts.declined > 0)
-    add(std::to_string(counts.declined) +
-        " products it has no algorithm for were made by the built-in kernels, the first " + counts.first_declined);
+    add("products without an algorithm, made by the built-in kernels: " + std::to_string(counts.declined) +
+        ", the first " + counts.first_declined);
   return text;
 }
 
