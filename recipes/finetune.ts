@@ -210,6 +210,7 @@ async function trainPrepared(
       model: toHfConfig(prepared.model),
       config: JSON.parse(JSON.stringify(config)),
       machine,
+      chosen: addon.chosen(prepared.device),
     };
     const path = await unlessStopped(() =>
       writeCheckpoint(outputDir, step, async (directory) => {
@@ -288,6 +289,8 @@ async function trainPrepared(
         },
       }),
     );
+    const account = addon.account(prepared.device);
+    if (account) say(account);
     if (end?.outcome !== 'finished') return end ?? reached;
     const saved = await unlessStopped(async () => {
       checkFinite(end.step);

@@ -1,3 +1,4 @@
+import { addon } from '../engine/device/addon.js';
 import { toHfConfig } from '../engine/model/config.js';
 import { newestRunState, type RunState, type TrainerState } from '../engine/train/checkpoint.js';
 import { UserError } from '../errors.js';
@@ -53,13 +54,14 @@ export async function findResumePoint(outputDir: string, say: (line: string) => 
 }
 
 /**
- * Refuses a continuation that would be another run, naming the key, and tells what else is different.
+ * Refuses a continuation that would be another run, naming the key, and tells what else is different. The device goes on
+ * with what it had chosen.
  *
  * @throws UserError for changed data, model, batch, seed or precision, and for a run that is to end before it goes on
  */
 export function checkResume(
   { path, state }: RunState,
-  { config, model, dataset, schedule }: PreparedRun,
+  { config, model, dataset, schedule, device }: PreparedRun,
   machine: TrainerState['machine'],
   say: (line: string) => void,
 ): void {
@@ -93,4 +95,11 @@ export function checkResume(
         `changed since ${path}: ${key} was ${state.machine[key] || 'none'}, is ${machine[key] || 'none'}; ` +
           'the run goes on, but not bit for bit as it would have',
       );
+  if (state.chosen && !addon.choose(device, state.chosen)) {
+    const [was, is] = [state.chosen, addon.chosen(device) || device].map((text) => text.split('\n', 1)[0]);
+    say(
+      `changed since ${path}: products were made by ${was}, are made by ${is}; the run goes on, but they may round ` +
+        'differently',
+    );
+  }
 }

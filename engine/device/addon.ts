@@ -95,9 +95,17 @@ export interface CudaFacts {
   nvrtc: CudaLibrary;
   /**
    * Asked for only where a card can be used; with the products it did in this process, those it had no algorithm for, which
-   * the built-in kernels did, and the first of these in words.
+   * the built-in kernels did, and the first of these in words; how many shapes of products it was tried on, for how long,
+   * and for how many there was no memory to try.
    */
-  cublaslt: CudaLibrary & { products: number; declined: number; firstDeclined: string };
+  cublaslt: CudaLibrary & {
+    products: number;
+    declined: number;
+    firstDeclined: string;
+    tried: number;
+    seconds: number;
+    untried: number;
+  };
 }
 
 /** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */
@@ -108,6 +116,15 @@ export interface Addon {
   missing(): Record<DeviceName, string>;
   /** What computes on a device, and how products of operands of the type `products` are made. */
   describe(device: DeviceName, products: number): string;
+  /**
+   * Of a device that chooses by trying how it computes: what it has chosen so far, for the bits of its results depend on
+   * it. Text to keep with a checkpoint, whose first line says on what it was tried; empty of a device that tries nothing.
+   */
+  chosen(device: DeviceName): string;
+  /** Goes on with such choices. False where they were tried on something else, and are of no use. */
+  choose(device: DeviceName, chosen: string): boolean;
+  /** What the choosing has come to in this process, in words; empty where there is nothing to tell. */
+  account(device: DeviceName): string;
   /** How far a plan says that a device's arena grows: to be said before the arena is used. */
   expectArena(device: DeviceName, bytes: number): void;
   cuda(): CudaFacts;
@@ -151,6 +168,8 @@ export interface Addon {
   ownMemory(device: DeviceName): { total: number; free: number };
   /** Products of matrices whose number of rows is a multiple of it leave nothing over. */
   rowStep(device: DeviceName): number;
+  /** Matrices with a row a word have rows up to a multiple of it in memory. */
+  vocabularyStep(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
   dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
   ops: Ops;
@@ -252,8 +271,20 @@ export const addon: Addon = {
   get rowStep() {
     return loadAddon().rowStep;
   },
+  get vocabularyStep() {
+    return loadAddon().vocabularyStep;
+  },
   get describe() {
     return loadAddon().describe;
+  },
+  get chosen() {
+    return loadAddon().chosen;
+  },
+  get choose() {
+    return loadAddon().choose;
+  },
+  get account() {
+    return loadAddon().account;
   },
   get expectArena() {
     return loadAddon().expectArena;

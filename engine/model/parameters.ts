@@ -1,4 +1,4 @@
-import type { DeviceName } from '../device/addon.js';
+import { addon, type DeviceName } from '../device/addon.js';
 import { type FloatStore, type FloatType, keepOnThrow, NativeTensor } from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
@@ -14,7 +14,7 @@ export type Precision = 'fp32' | 'bf16';
 
 /** A parameter, or several that lie next to each other, as one tensor that ops take. */
 export interface Weight {
-  /** A view of what arithmetic uses. */
+  /** A view of what arithmetic uses, with all rows that memory has (see {@link LayoutEntry.rows}). */
   value: NativeTensor;
   /** Where it lies in the flat buffers. */
   offset: number;
@@ -42,7 +42,7 @@ export class Parameters {
       remainderOnHost = false,
     }: { specs?: readonly ParameterGroup[]; remainderOnHost?: boolean } = {},
   ) {
-    this.layout = layoutOf(specs);
+    this.layout = layoutOf(specs, addon.vocabularyStep(device));
     this.byName = new Map(this.layout.entries.map((entry) => [entry.name, entry]));
     const { size, trainableSize } = this.layout;
     this.flat = zeros(device, precision === 'bf16' ? 'bfloat16' : 'float32', size);
@@ -53,15 +53,15 @@ export class Parameters {
 
   /** The parameters of these names, which lie next to each other, as one tensor. */
   weight(...names: readonly string[]): Weight {
-    const [first, ...others] = names.map((name) => this.entry(name));
-    let { offset, size } = first;
-    for (const other of others) {
-      if (other.offset !== offset + size)
-        throw new Error(`${names.join(', ')} do not lie next to each other`);
-      size += other.size;
-    }
+    const entries = names.map((name) => this.entry(name));
+    const [first] = entries;
     const [, ...row] = first.shape;
-    const rows = [first, ...others].reduce((sum, { shape }) => sum + shape[0], 0);
+    let rows = 0;
+    for (const entry of entries) {
+      if (entry.offset !== first.offset + rows * sizeOf(row))
+        throw new Error(`${names.join(', ')} do not lie next to each other`);
+      rows += entry.rows;
+    }
     const weight = {
       value: this.flat.view([rows, ...row], first.offset),
       offset: first.offset,
@@ -129,38 +129,57 @@ export class Parameters {
   }
 }
 
-/** Gradients of all trainable parameters, flat, with the views that backward adds to. */
+/**
+ * Gradients of all trainable parameters, flat, with the views that backward adds to. zero() fills nothing: what is left of
+ * an earlier step is written over by the first product of the next one, or filled where somebody else wants it.
+ */
 export class Gradients {
-  readonly flat: NativeTensor;
+  private readonly all: NativeTensor;
   private readonly views = new Map<Weight, NativeTensor>();
+  /** Those that hold an earlier step's values, and count as zeros. */
+  private readonly stale = new Set<NativeTensor>();
 
   /** bfloat16 is for parameters in bf16: each product that adds to a gradient then rounds it once. */
   constructor(
     readonly parameters: Parameters,
     dtype: FloatType = 'float32',
   ) {
-    this.flat = zeros(parameters.device, dtype, parameters.layout.trainableSize);
+    this.all = zeros(parameters.device, dtype, parameters.layout.trainableSize);
+  }
+
+  get flat(): NativeTensor {
+    for (const view of this.stale) fill(view, 0);
+    this.stale.clear();
+    return this.all;
   }
 
   /** What the gradient of a weight is added to, of its shape; undefined for a frozen one, whose gradient nobody wants. */
   of(weight: Weight): NativeTensor | undefined {
+    const sum = this.forProduct(weight);
+    if (sum && !sum.accumulate) fill(sum.dw, 0);
+    return sum?.dw;
+  }
+
+  /** The same for a product, which writes over what is there where it need not accumulate. It must, then. */
+  forProduct(weight: Weight): { dw: NativeTensor; accumulate: boolean } | undefined {
     if (!weight.trainable) return undefined;
-    const known = this.views.get(weight);
-    if (known) return known;
-    const view = this.flat.view(weight.value.shape, weight.offset);
-    // It stays when the pass that first wanted it fails.
-    keepOnThrow(view);
-    this.views.set(weight, view);
-    return view;
+    let dw = this.views.get(weight);
+    if (!dw) {
+      dw = this.all.view(weight.value.shape, weight.offset);
+      // It stays when the pass that first wanted it fails.
+      keepOnThrow(dw);
+      this.views.set(weight, dw);
+    }
+    return { dw, accumulate: !this.stale.delete(dw) };
   }
 
   zero(): void {
-    fill(this.flat, 0);
+    for (const view of this.views.values()) this.stale.add(view);
   }
 
   dispose(): void {
     for (const view of this.views.values()) view.dispose();
-    this.flat.dispose();
+    this.all.dispose();
   }
 }
 

@@ -89,6 +89,18 @@ struct DeviceKind {
   Memory& (*memory)();
   // What computes there, and how products of operands of `products` are made: in words for a person.
   std::string (*description)(DType products);
+
+  // Of a device that chooses by trying how it computes: what it has chosen so far, for the bits of its results depend on
+  // it. Text for a checkpoint to keep, whose first line says on what it was tried.
+  std::string (*chosen)() = nullptr;
+  // Goes on with such choices. False where they were tried on something else, and are of no use.
+  bool (*choose)(const std::string& chosen) = nullptr;
+  // What the choosing has come to in this process, in words for a person; empty where there is nothing to tell.
+  std::string (*account)() = nullptr;
+
+  // Matrices with a row a word (embedding, head) get rows up to a multiple of it in memory, of zeros, so that lines of
+  // logits start where the device likes it.
+  i64 vocabulary_step = 1;
 };
 
 // A device in use, or the plan of one (`meta`): the same counts, and ops that do nothing, without memory. What is
@@ -130,6 +142,10 @@ class Device {
 
   Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
   i64 row_step() const { return kind_.row_step; }
+  i64 vocabulary_step() const { return kind_.vocabulary_step; }
+  std::string chosen() const { return kind_.chosen ? kind_.chosen() : ""; }
+  bool choose(const std::string& chosen) const { return kind_.choose && kind_.choose(chosen); }
+  std::string account() const { return kind_.account ? kind_.account() : ""; }
   const Arena& arena() const { return arena_; }
   i64 heap_bytes() const { return heap_bytes_; }
   i64 heap_high_water() const { return heap_high_water_; }

@@ -46,6 +46,8 @@ const STATE_JSON = z.object({
     tstrain: z.string(),
     node: z.string(),
   }),
+  /** What the device had chosen by trying how it computes (native/device.h): likewise. */
+  chosen: z.string().default(''),
 });
 
 /** trainer_state.json of a checkpoint. The data order needs no state: it is a function of seed and epoch. */

@@ -157,8 +157,8 @@ i64 two_rows(DType, i64, i64 columns) { return 2 * columns; }
 std::string nothing() { return ""; }
 std::string toy_words(DType) { return "a device for tests"; }
 
-const DeviceKind toy_device = {"toy", nothing, toy_ops,  &cpu_workspaces, kAlignment,
-                               1,     false,   two_rows, toy_memory,      toy_words};
+const DeviceKind toy_device = {"toy",    nothing,    toy_ops,   &cpu_workspaces, kAlignment, 1,       false,
+                               two_rows, toy_memory, toy_words, nullptr,         nullptr,    nullptr, 32};
 
 [[maybe_unused]] const bool added = add_device(toy_device);
 

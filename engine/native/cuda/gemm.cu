@@ -277,8 +277,8 @@ KERNELS(gemm_bf16<false, false, 64>, gemm_bf16<false, true, 64>, gemm_bf16<true,
 
 #else
 #include "card.h"
-#include "cublaslt.h"
 #include "launch.h"
+#include "products.h"
 
 namespace tstrain::cuda {
 

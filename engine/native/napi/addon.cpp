@@ -22,6 +22,7 @@
 #include "../cuda/driver.h"
 #include "../cuda/kernels.h"
 #include "../cuda/nvrtc.h"
+#include "../cuda/products.h"
 #include "../ops.h"
 #include "buffers.h"
 #include "contracts.h"
@@ -442,11 +443,51 @@ napi_value js_row_step(napi_env env, napi_callback_info info) {
   });
 }
 
+// vocabularyStep(device): see DeviceKind.
+napi_value js_vocabulary_step(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return number(env, f64(to_device(env, a.v[0]).vocabulary_step()));
+  });
+}
+
 // describe(device, products): see DeviceKind.
 napi_value js_describe(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<2> a(env, info);
     return string(env, to_device(env, a.v[0]).description(to_dtype(env, a.v[1])).c_str());
+  });
+}
+
+std::string to_text(napi_env env, napi_value v) {
+  size_t length;
+  ok(napi_get_value_string_utf8(env, v, nullptr, 0, &length));
+  std::string text(length, '\0');
+  ok(napi_get_value_string_utf8(env, v, text.data(), length + 1, &length));
+  return text;
+}
+
+// chosen(device), choose(device, chosen), account(device): see DeviceKind.
+napi_value js_chosen(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return string(env, to_device(env, a.v[0]).chosen().c_str());
+  });
+}
+
+napi_value js_choose(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    napi_value taken;
+    napi_get_boolean(env, to_device(env, a.v[0]).choose(to_text(env, a.v[1])), &taken);
+    return taken;
+  });
+}
+
+napi_value js_account(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return string(env, to_device(env, a.v[0]).account().c_str());
   });
 }
 
@@ -487,13 +528,17 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
     // It takes a card to look for it.
     static const cuda::CublasLt unasked{};
     auto& blas = usable ? cuda::cublaslt() : unasked;
-    auto& products = cuda::cublaslt_counts();
+    auto& products = cuda::product_counts();
     napi_value b = object({{"missing", blas.missing},
                            {"path", blas.path},
                            {"version", blas.version},
                            {"firstDeclined", products.first_declined}});
-    napi_set_named_property(env, b, "products", number(env, f64(products.done)));
-    napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
+    auto set = [&](const char* key, f64 x) { napi_set_named_property(env, b, key, number(env, x)); };
+    set("products", f64(products.done));
+    set("declined", f64(products.declined));
+    set("tried", f64(products.tried));
+    set("untried", f64(products.untried));
+    set("seconds", products.seconds);
     napi_set_named_property(env, o, "cublaslt", b);
     return o;
   });
@@ -652,7 +697,11 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "watchSignals", js_watch_signals);
   add(exports, "takeSignals", js_take_signals);
   add(exports, "missing", js_missing);
+  add(exports, "vocabularyStep", js_vocabulary_step);
   add(exports, "describe", js_describe);
+  add(exports, "chosen", js_chosen);
+  add(exports, "choose", js_choose);
+  add(exports, "account", js_account);
   add(exports, "ownMemory", js_own_memory);
   add(exports, "rowStep", js_row_step);
   add(exports, "expectArena", js_expect_arena);

@@ -11,7 +11,7 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core';
 import { IGNORE_INDEX, type MicroBatch } from '../../../batch.js';
-import { defaultDevice } from '../../device/addon.js';
+import { addon, defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import type { LlamaConfig } from '../../model/config.js';
 import { layoutOf } from '../../model/layout.js';
@@ -51,7 +51,7 @@ export function llamaLoss(
   batch: MicroBatch,
   { precision = 'fp32', gradientCheckpointing = false }: LossOptions = {},
 ): Scalar {
-  const { entries } = layoutOf(causalLmSpecs(config));
+  const { entries } = layoutOf(causalLmSpecs(config), addon.vocabularyStep(defaultDevice()));
   check(config, weights);
   const labels = batch.targets.reduce((count, target) => count + (target === IGNORE_INDEX ? 0 : 1), 0);
   const wanted = engine().isTapeOn();
