@@ -14,7 +14,7 @@ import { stepOf } from './step.js';
 it('docs/cuda.md has the tables as they are: node dist/benchmarks/card/expected.js makes them', async () => {
   const text = readFileSync(DOCUMENT, 'utf8');
   expect(await withTables(text)).toBe(text);
-});
+}, 300_000);
 
 it('says something of every kernel, and expects none to be faster than its limit', () => {
   const files = readdirSync(join(root, 'engine/native/cuda')).filter((name) => name.endsWith('.cu'));
