@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { addon } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
 import { Contender } from '../contender.js';
-import { scratch, sources } from '../paths.js';
+import { root, scratch, sources } from '../paths.js';
 import { type PeerPython, pythonWithCard } from '../peer_python.js';
 import type { Limits, OwnReady, OwnRound, Ready, Round } from '../protocol.js';
 import { differences, type Side } from '../report.js';
@@ -60,7 +60,7 @@ export async function benchOnCard(options: SpeedOptions, say: (text: string) => 
     ...circumstances(options.threads, options.rounds),
     cuda,
     peak_flops: peak ?? null,
-    peer: python,
+    peer: 'missing' in python ? python : 'PyTorch + transformers',
   };
   const measurements: CardMeasurement[] = [];
   const result = () => ({ ...about, cells: measurements.map((m) => ({ name: cardCellName(m.cell), ...m })) });
@@ -108,7 +108,8 @@ async function measure(
       for (let r = 0; r < count; r++) measured.push(await contender.round());
       return { ready: contender.ready, rounds: measured };
     } catch (error) {
-      return { error: (error as Error).message };
+      // What is stored says nothing of where the project lies on this machine.
+      return { error: (error as Error).message.replaceAll(`${root}/`, '') };
     } finally {
       await contender?.stop();
     }

@@ -6,10 +6,10 @@ import { HELD_BACK } from '../../engine/plan/cards.js';
 import { plainLine, UserError } from '../../errors.js';
 import { expandHome } from '../../recipes/home.js';
 import { tooLarge } from '../../recipes/plan/needs.js';
-import { plan, planRows } from '../../recipes/plan/plan.js';
+import { hasData, plan, planRows } from '../../recipes/plan/plan.js';
 import type { MeasuredReport, MemoryReport, PlanReport } from '../../recipes/plan/report.js';
 import { settingsText } from '../../recipes/plan/savings.js';
-import type { Key, PlanConfig, RunConfig } from '../../recipes/settings.js';
+import type { Key, PlanConfig } from '../../recipes/settings.js';
 import { count, gib, plural } from '../../recipes/words.js';
 import { loadPlanConfig } from '../config.js';
 import { duration } from '../progress.js';
@@ -88,10 +88,6 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     if (!measured.arena_as_planned || !measured.resident_as_allowed) process.exitCode = 1;
   }
   if (options.json) stdout.write(`${JSON.stringify(report)}\n`);
-}
-
-function hasData(config: PlanConfig): config is RunConfig {
-  return config.data_path !== undefined;
 }
 
 function warnOf({ machine, memory, device }: MemoryReport, config: PlanConfig, stderr: Writable): void {

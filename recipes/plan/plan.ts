@@ -3,7 +3,7 @@ import { defaultThreads } from '../../engine/machine/threads.js';
 import { UserError } from '../../errors.js';
 import { checkPlanSettings } from '../check_settings.js';
 import { modelOf, prepareRun } from '../prepare.js';
-import type { PlanSettings, RunConfig, Settings } from '../settings.js';
+import type { PlanConfig, PlanSettings, RunConfig, Settings } from '../settings.js';
 import { trialRun } from './measure.js';
 import { planChanged, planFullRows, planPrepared } from './needs.js';
 import {
@@ -32,8 +32,8 @@ export async function plan(
   settings: Settings,
   { onMessage = () => {} }: { onMessage?: (text: string) => void } = {},
 ): Promise<Plan> {
-  // What is checked has data: Settings have.
-  const config = checkPlanSettings(settings) as RunConfig;
+  const config = checkPlanSettings(settings);
+  if (!hasData(config)) throw new UserError('data_path is missing; planRows() plans without data');
   addon.setThreads(config.threads ?? defaultThreads());
   const prepared = await prepareRun(config, onMessage);
   const memory = await memoryReport(
@@ -52,6 +52,10 @@ export async function plan(
       return compare(await trialRun(prepared, memory.plan, report.tokens.total), memory.plan);
     },
   };
+}
+
+export function hasData(config: PlanConfig): config is RunConfig {
+  return config.data_path !== undefined;
 }
 
 /**
