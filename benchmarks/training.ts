@@ -30,12 +30,13 @@ export class Training {
     parameters.initialize(0);
     const { adam_beta1, adam_beta2, adam_epsilon, weight_decay } = workload.optimizer;
     this.model = new LlamaForCausalLM(parameters);
-    this.gradients = new Gradients(parameters);
+    this.gradients = new Gradients(parameters, workload.states);
     this.optimizer = new AdamW(parameters, {
       beta1: adam_beta1,
       beta2: adam_beta2,
       epsilon: adam_epsilon,
       weightDecay: weight_decay,
+      stateType: workload.states,
     });
     this.batches = workload.steps.map((documents) => batchesOf(documents, workload).map(toBatch));
   }

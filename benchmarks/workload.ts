@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { IGNORE_INDEX } from '../batch.js';
 import { philox } from '../data/philox.js';
 import { readRows } from '../data/sources.js';
+import type { FloatType } from '../engine/device/native_tensor.js';
 import { UserError } from '../errors.js';
 import type { Cell, WorkloadName } from './cells.js';
 import { root } from './paths.js';
@@ -21,6 +22,8 @@ export interface Workload {
   steps: Document[][];
   /** A step's documents are taken so many at a time, and their gradients added up. */
   documentsPerBatch: number;
+  /** What our side keeps gradients and moments in. */
+  states: FloatType;
   /** Steps before the first timed one. */
   warmupSteps: number;
   stepsPerRound: number;
@@ -70,6 +73,7 @@ export async function makeWorkload(
     config,
     steps,
     documentsPerBatch: DOCUMENTS,
+    states: 'float32',
     warmupSteps: WARMUP_STEPS,
     stepsPerRound: perRound,
     optimizer: OPTIMIZER,

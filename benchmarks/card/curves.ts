@@ -109,6 +109,7 @@ function workloadOf({ shape, steps, rowsPerStep, length }: Options): Workload {
       Array.from({ length: rowsPerStep }, (_, row) => document(step, row)),
     ),
     documentsPerBatch: rowsPerStep,
+    states: 'float32',
     warmupSteps: 0,
     stepsPerRound: steps,
     optimizer: { ...OPTIMIZER, learning_rate: LEARNING_RATE },

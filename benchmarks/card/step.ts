@@ -1,5 +1,5 @@
 import { addon, type DeviceName, metaOf } from '../../engine/device/addon.js';
-import { NativeTensor } from '../../engine/device/native_tensor.js';
+import { type FloatType, NativeTensor } from '../../engine/device/native_tensor.js';
 import type { Ops } from '../../engine/device/ops.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
@@ -24,6 +24,8 @@ export interface StepOptions {
   rows: number;
   length: number;
   gradientCheckpointing?: boolean;
+  /** What gradients and moments are kept in; default float32. */
+  states?: FloatType;
   /** Default: the plan of a card, which computes nothing. */
   device?: DeviceName;
 }
@@ -64,11 +66,17 @@ export function secondsPerCall(config: LlamaConfig, options: StepOptions): numbe
 
 function trainingOf(
   config: LlamaConfig,
-  { rows, length, gradientCheckpointing = false, device = metaOf('cuda') }: StepOptions,
+  { rows, length, gradientCheckpointing = false, states = 'float32', device = metaOf('cuda') }: StepOptions,
 ) {
   const model = new LlamaForCausalLM(new Parameters(config, device, 'bf16'));
-  const gradients = new Gradients(model.parameters);
-  const optimizer = new AdamW(model.parameters, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 });
+  const gradients = new Gradients(model.parameters, states);
+  const optimizer = new AdamW(model.parameters, {
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: 0,
+    stateType: states,
+  });
   const objective = nextToken(model, { gradientCheckpointing });
   const sums = NativeTensor.onHeap(device, 'float64', [1]);
   const batch = fullRows(config, rows, length);

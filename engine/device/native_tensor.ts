@@ -218,7 +218,7 @@ export class NativeTensor implements Tensor, FloatStore {
    * What {@link read} gives as things are now, without waiting for the device: other JavaScript runs meanwhile. The tensor
    * may be disposed then, but must not be written to.
    */
-  async fetch(): Promise<Float32Array | Int32Array | Float64Array | Uint8Array> {
+  async fetch(): Promise<Float32Array | Int32Array | Float64Array | Uint8Array | Int16Array> {
     if (this.dtype === 'bfloat16') {
       // In the arena, for a device may have to be waited for when other memory goes.
       const wide = NativeTensor.inArena(this.device, 'float32', [this.size]);

@@ -1,5 +1,11 @@
 import { addon, type DeviceName } from '../device/addon.js';
-import { type FloatStore, type FloatType, keepOnThrow, NativeTensor } from '../device/native_tensor.js';
+import {
+  type FloatStore,
+  type FloatType,
+  keepOnThrow,
+  NativeTensor,
+  sizeOf,
+} from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
 import { type Layout, type LayoutEntry, layoutOf, type ParameterGroup } from './layout.js';

@@ -116,7 +116,7 @@ class CudaMemory : public Memory {
     void* start;
     CUresult result = driver().cuMemHostAlloc(&start, size_t(bytes), kMapped);
     if (result == CUDA_ERROR_OUT_OF_MEMORY)
-      throw OpError("out of memory: " + in_mib(bytes) + " of the machine's memory were asked for, to be pinned");
+      throw OutOfMemory("out of memory: " + in_mib(bytes) + " of the machine's memory were asked for, to be pinned");
     check(result, "allocating pinned memory");
     return static_cast<char*>(start);
   }

@@ -3,13 +3,6 @@
 #ifdef __CUDACC_RTC__
 #include "on_card.h"
 
-// SplitMix64's output function: a bijection that spreads every input bit.
-__device__ inline u64 mix(u64 x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
 // An operand of lines of `length`, whose depth goes along a line (deep) or from line to line. Nearly normal: four uniform
 // numbers of 16 bits, added up, with mean 0 and variance 1. The second half of the depth is the first once more, in one of the
 // two operands with the other sign: a product's sums cancel, and what is left is what rounding leaves of the order in which
