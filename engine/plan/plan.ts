@@ -111,8 +111,9 @@ export function planRun({
     model.forwardBackward(emptyBatch(size), 1, gradients, { gradientCheckpointing }).dispose();
   };
 
-  const largest = largestBy(contenders(training), (size) => measure(() => train(size)))!;
-  const largestEvaluation = largestBy(contenders(evaluation), (size) =>
+  const rowStep = addon.rowStep(meta);
+  const largest = largestBy(contenders(training, rowStep), (size) => measure(() => train(size)))!;
+  const largestEvaluation = largestBy(contenders(evaluation, rowStep), (size) =>
     measure(() => model.losses(emptyBatch(size))),
   );
   measure(() => optimizer.step(1, 0, gradients));
