@@ -1,8 +1,7 @@
 // Runs tfjs-core's own specs, which ship compiled in its npm package, against a backend.
 //
-//   node tests/conformance/run.mjs [--backend native|cpu] [--filter TEXT | --part 1/20]
+//   node tests/conformance/run.mjs [--backend native|cpu] [--filter TEXT]
 //
-// A part takes one spec of twenty, each part others: the whole takes a simulated card (TSTRAIN_DEVICE=cuda) an hour.
 // Prints what passed, failed and was skipped, and how often each kernel fell back to the CPU reference backend.
 // Exits with 1 when a spec fails, or when fewer pass than do on TF.js's own CPU backend.
 import { mkdirSync, readFileSync } from 'node:fs';
@@ -16,13 +15,8 @@ import Jasmine from 'jasmine';
 const SPECS = 4227;
 
 const { values } = parseArgs({
-  options: {
-    backend: { type: 'string', default: 'native' },
-    filter: { type: 'string' },
-    part: { type: 'string', default: '1/1' },
-  },
+  options: { backend: { type: 'string', default: 'native' }, filter: { type: 'string' } },
 });
-const [part, parts] = values.part.split('/').map(Number);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const directory = join(root, 'build/conformance');
 const bundle = join(directory, `${values.backend}.mjs`);
@@ -82,8 +76,6 @@ jasmine.addReporter({
   },
 });
 jasmine.loadConfig({ spec_files: [relative(root, bundle)], random: false });
-let place = 0;
-jasmine.env.configure({ specFilter: () => place++ % parts === part - 1 });
 const started = performance.now();
 // Specs of TF.js's debug mode print tables.
 const { log, warn } = console;
@@ -104,7 +96,6 @@ console.log(
   `tfjs-core's specs on ${values.backend}: ${count.passed} passed, ${failures.length} failed, ` +
     `${count.pending} skipped in ${((performance.now() - started) / 1000).toFixed(0)} s`,
 );
-const whole = values.filter === undefined && parts === 1;
-const short = count.passed < (whole ? SPECS : 1);
-if (short) console.log(`expected ${whole ? SPECS : 'some'} to pass`);
+const short = values.filter === undefined && count.passed < SPECS;
+if (short) console.log(`expected ${SPECS} to pass`);
 process.exit(failures.length > 0 || short || !['passed', 'incomplete'].includes(overallStatus) ? 1 : 0);
