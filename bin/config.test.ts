@@ -87,6 +87,7 @@ describe('loadConfig', () => {
       seed: 42,
       bf16: false,
       gradient_dtype: 'float32',
+      optimizer_offload: 'none',
       optimizer_state_dtype: 'float32',
       gradient_checkpointing: false,
       skip_memory_check: false,
