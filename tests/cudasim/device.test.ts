@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { RunDirectory, randomRows } from '../tiny_run.js';
+import { RunDirectory } from '../tiny_run.js';
 import { installNvrtc } from './nvrtc.mjs';
 import { buildSimulator, simulated } from './run.mjs';
 
@@ -230,10 +230,12 @@ describe('memory', () => {
       /^tstrain: gemm: out of memory: 32 MiB were asked for, and \d+ MiB of the card's 40 MiB are free$/m,
     ],
   ])('that a run lacks %s is told with its plan, and with what takes less', (_, variables, asked) => {
-    directory.writeRows('rows.jsonl', randomRows(4, 1));
+    // More tokens than the 128 that a card's products take at a time.
+    directory.writeRows('rows.jsonl', Array(16).fill({ ids: Array(32).fill(1), prompt_len: 1 }));
     directory.writeConfig({
       data_path: directory.at('rows.jsonl'),
       output_dir: directory.at('out'),
+      per_device_train_batch_size: 16,
       skip_memory_check: true,
     });
     const { stderr, status } = tstrain(
@@ -242,7 +244,9 @@ describe('memory', () => {
     );
     expect(status).toBe(1);
     expect(stderr).toMatch(asked);
-    expect(stderr).toMatch(/^tstrain: this run takes [\d.]+ MiB by its plan: workspace 32\.0 MiB; /m);
+    expect(stderr).toMatch(
+      /^tstrain: this run takes [\d.]+ MiB by its plan: workspace 32\.0 MiB, activations [\d.]+ MiB; /m,
+    );
     expect(stderr).toMatch(
       /^tstrain: less is taken, in all, with per_device_train_batch_size: \d, .* MiB\); or gradient_checkpointing: true \(/m,
     );
