@@ -256,7 +256,7 @@ async function trainPrepared(
     say(
       `${count(parameters.layout.parameters)} parameters in ${prepared.precision} on ${describeDevice(prepared)}`,
     );
-    if (config.optimizer_offload === 'cpu') say(describeOffload(prepared));
+    if (config.optimizer_offload !== 'none') say(describeOffload(prepared));
     say(
       from
         ? `resuming after step ${stepsDone} of ${totalSteps} from ${from.path}`

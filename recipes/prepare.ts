@@ -159,7 +159,7 @@ export function arithmeticOf(config: PlanConfig): Arithmetic {
     precision: config.bf16 ? 'bf16' : 'fp32',
     gradientType: config.gradient_dtype,
     stateType: config.optimizer_state_dtype,
-    stateOnHost: config.optimizer_offload === 'cpu',
+    stateOnHost: config.optimizer_offload !== 'none',
     gradientCheckpointing: config.gradient_checkpointing,
   };
 }

@@ -146,12 +146,13 @@ export function describeMemory(report: MemoryReport): string[] {
   ];
 }
 
-function modelLine({ model, device, threads }: MemoryReport): string {
+function modelLine({ model, device, threads, cards }: MemoryReport): string {
   return label(
     'model',
     `${count(model.parameters)} parameters in ${model.precision}` +
-      `${model.gradient_checkpointing ? ', gradient checkpointing' : ''}, ` +
-      (device === 'cpu' ? `on ${plural(threads, 'thread')}` : `on ${device}`),
+      `${model.gradient_checkpointing ? ', gradient checkpointing' : ''}, on ${device}` +
+      // What a card takes does not depend on threads.
+      `${cards.length > 0 ? '' : `, ${plural(threads, 'thread')}`}`,
   );
 }
 

@@ -122,7 +122,7 @@ export function checkModelMemory(
   const [gradient, moment] = [config.gradient_dtype, config.optimizer_state_dtype].map(bytesOf);
   const { parameters } = layoutOf(causalLmSpecs(model));
   const offloaded =
-    room.memory.own && config.optimizer_offload === 'cpu' ? (config.bf16 ? 2 : 0) + 2 * moment : 0;
+    room.memory.own && config.optimizer_offload !== 'none' ? (config.bf16 ? 2 : 0) + 2 * moment : 0;
   const onDevice = 4 + gradient + 2 * moment - offloaded;
   compare({ total: onDevice * parameters, arena: 0, offloaded: offloaded * parameters }, config, room);
 }

@@ -52,7 +52,7 @@ function kindsOf(config: PlanConfig): Changes[][] {
       gradient_accumulation_steps: Math.ceil((rows * passes) / n),
     })),
     config.gradient_checkpointing ? [] : [{ gradient_checkpointing: true }],
-    config.optimizer_offload === 'cpu' ? [] : [{ optimizer_offload: 'cpu' }],
+    config.optimizer_offload !== 'none' ? [] : [{ optimizer_offload: 'cpu' }],
     narrower(config),
     halves(config.model_max_length, SHORTEST).map((n) => ({ model_max_length: n })),
   ];
