@@ -114,12 +114,13 @@ it('the fastest is taken, kept on disk and with a checkpoint, and how many were 
 
 it('one that does not give the same bits each time is not taken, however fast', () => {
   const { chosen } = run('chance', 'chance', 'cache-chance');
-  // The algorithm's third word is its scheme: sums of parts (2), and those by chance (256 more).
+  // The algorithm's third word is its scheme, of those by chance 258. Which of the others comes next the clock decides.
   const schemes = chosen()
     .split('\n')
     .slice(1)
     .map((line) => Number.parseInt(line.slice(32, 48), 16));
-  expect(new Set(schemes)).toEqual(new Set([0, 2]));
+  expect(schemes).not.toEqual([]);
+  expect(schemes.filter((scheme) => scheme !== 0 && scheme !== 2)).toEqual([]);
 }, 300_000);
 
 it('where the card has no memory for a try, the first choice is taken and told', () => {
