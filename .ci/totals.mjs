@@ -2,7 +2,7 @@
 // together. The op cases under the sanitizers are a part of `npm test` run a second time, so they are not counted again.
 import { existsSync, readFileSync } from 'node:fs';
 
-const [testsFile, conformanceFile, ...cardFiles] = process.argv.slice(2);
+const [testsFile, conformanceFile, cardSpecsFile, ...cardFiles] = process.argv.slice(2);
 const total = { passed: 0, failed: 0, skipped: 0 };
 const missing = [];
 
@@ -27,15 +27,20 @@ for (const file of cardFiles) {
   total.failed += tests.numFailedTests;
 }
 
-const specs = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(
-  existsSync(conformanceFile) ? readFileSync(conformanceFile, 'utf8') : '',
-);
-if (specs !== null) {
-  const [passed, failed, skipped] = specs.slice(1).map(Number);
-  total.passed += passed;
-  total.failed += failed;
-  total.skipped += skipped;
-} else missing.push("TF.js's own specs");
+for (const [file, name] of [
+  [conformanceFile, "TF.js's own specs"],
+  [cardSpecsFile, "TF.js's own specs on the simulated card"],
+]) {
+  const specs = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(
+    existsSync(file) ? readFileSync(file, 'utf8') : '',
+  );
+  if (specs !== null) {
+    const [passed, failed, skipped] = specs.slice(1).map(Number);
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+  } else missing.push(name);
+}
 
 for (const name of missing) console.log(`${name}: ended without a result`);
 console.log(

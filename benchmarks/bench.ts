@@ -1,10 +1,11 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { addon } from '../engine/device/addon.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { UserError } from '../errors.js';
 import { version } from '../recipes/version.js';
+import { benchOnCard } from './card/speed.js';
 import { ALL_CELLS, type Cell, cellName, parseCells, stepsPerRound } from './cells.js';
 import { Contender } from './contender.js';
 import { root, scratch, sources } from './paths.js';
@@ -25,6 +26,9 @@ interface Options {
   peer: boolean;
   peerPython?: string;
   emulatedBf16: boolean;
+  device: string;
+  seconds?: number;
+  tiny: boolean;
   out?: string;
 }
 
@@ -47,9 +51,20 @@ async function main(): Promise<void> {
       process.env.TSTRAIN_PEER_PYTHON,
     )
     .option('--emulated-bf16', 'bf16 also on a processor without bf16 instructions', false)
+    .addOption(
+      new Option('--device <name>', 'cuda: the cells of a card, each side after the other')
+        .choices(['cpu', 'cuda'])
+        .default('cpu'),
+    )
+    .option('--seconds <n>', 'on a card: begin nothing after so long', count)
+    .option('--tiny', 'on a card: the sizes for a simulated one', false)
     .option('--out <file>', 'where to store the result (default: benchmarks/results/<date>-<machine>.json)')
     .parse()
     .opts<Options>();
+  if (options.device === 'cuda') {
+    if (options.cells !== undefined) throw new UserError('--cells: those of a card are all measured');
+    return benchOnCard(options, say);
+  }
   const cells = options.cells === undefined ? [...ALL_CELLS] : parseCells(options.cells);
   const emulated = addon.info().bf16Gemm === 'float32';
   const chosen = cells.filter((cell) => {
@@ -93,6 +108,7 @@ async function measure(
   const env = {
     OMP_NUM_THREADS: String(threads),
     MKL_NUM_THREADS: String(threads),
+    TSTRAIN_DEVICE: 'cpu',
     TORCHINDUCTOR_CACHE_DIR: join(scratch, 'inductor'),
   };
   const args = [path('.json'), cell.precision, String(threads)];

@@ -65,7 +65,7 @@ export class GemmTimer {
     const most = (size: (g: Gemm) => number) => Math.max(1, ...gemms.map(size));
     const random = (numel: number) => {
       const wide = NativeTensor.onHeap(defaultDevice(), 'float32', [numel]);
-      addon.ops.fill_normal({ y: wide, n: numel, seed: 1, stream: 0, std: 0.02 });
+      addon.ops.fill_normal({ y: wide, n: numel, seed: 1, stream: 0, place: 0, std: 0.02 });
       if (dtype === 'float32') return wide;
       const narrow = NativeTensor.onHeap(defaultDevice(), dtype, [numel]);
       addon.ops.cast({ y: narrow, x: wide, n: numel });
@@ -94,7 +94,14 @@ export class GemmTimer {
         trans_b: transB,
         accumulate: false,
       });
-    return timeRepeated(run, seconds);
+    return timeRepeated(run, seconds, this.settle);
+  }
+
+  /** Waits for a device that has memory of its own: an element comes back when all before it is done. */
+  get settle(): (() => void) | undefined {
+    if (this.addon.ownMemory(defaultDevice()).total === 0) return undefined;
+    const byte = new Uint8Array(this.a.elementBytes);
+    return () => this.a.copyRaw(byte, 0, 'toHost');
   }
 
   dispose(): void {
@@ -102,9 +109,22 @@ export class GemmTimer {
   }
 }
 
-/** Mean seconds of one call: after one untimed call, calls until `seconds` have passed. */
-export function timeRepeated(run: () => void, seconds: number): number {
+/**
+ * Mean seconds of one call: after one untimed call, calls until `seconds` have passed. `settle`: waits for a device that
+ * works while calls return; then twice as many calls each time, until they take as long.
+ */
+export function timeRepeated(run: () => void, seconds: number, settle?: () => void): number {
   run();
+  if (settle) {
+    settle();
+    for (let calls = 1; ; calls *= 2) {
+      const start = performance.now();
+      for (let i = 0; i < calls; i++) run();
+      settle();
+      const elapsed = (performance.now() - start) / 1000;
+      if (elapsed >= seconds) return elapsed / calls;
+    }
+  }
   const start = performance.now();
   let calls = 0;
   let elapsed: number;

@@ -5,7 +5,7 @@ import { parseLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
 import { type Gemm, GemmTimer, gemmFlops, gemmsOf, timeRepeated } from './gemms.js';
 import { type Limits, serve } from './protocol.js';
-import { meanSizes, type Workload } from './workload.js';
+import { batchesOf, meanSizes, type Workload } from './workload.js';
 
 // limits_runner WORKLOAD.json PRECISION THREADS: what bounds the steps of that workload on this machine. It is a
 // process of its own so that its buffers do not count as memory of the training process.
@@ -17,7 +17,9 @@ const [file, precision, threads] = process.argv.slice(2) as [string, Precision, 
 const workload = JSON.parse(readFileSync(file, 'utf8')) as Workload;
 addon.setThreads(Number(threads));
 
-const { tokens, labels } = meanSizes(workload.steps);
+const batches = workload.steps.flatMap((documents) => batchesOf(documents, workload));
+const { tokens, labels } = meanSizes(batches);
+const batchesPerStep = batches.length / workload.steps.length;
 const config = parseLlamaConfig(workload.config, 'workload');
 const gemms = gemmsOf(config, Math.round(tokens), Math.round(labels));
 const square: Gemm = {
@@ -41,8 +43,8 @@ const [from, to] = [0, 1].map(() => {
 
 await serve({}, (): Limits => {
   let seconds = 0;
-  for (const gemm of gemms) seconds += gemm.times * timer.time(gemm, SECONDS);
-  const copy = timeRepeated(() => addon.ops.cast({ y: to, x: from, n: numel }), SECONDS);
+  for (const gemm of gemms) seconds += batchesPerStep * gemm.times * timer.time(gemm, SECONDS);
+  const copy = timeRepeated(() => addon.ops.cast({ y: to, x: from, n: numel }), SECONDS, timer.settle);
   return {
     gemm_seconds: seconds,
     peak_flops: gemmFlops(square) / timer.time(square, SECONDS),

@@ -44,3 +44,13 @@ export function findPeerPython(asked: string | undefined, say: (text: string) =>
   writeFileSync(whole, '');
   return { python };
 }
+
+/** That Python, if its PyTorch has a card: on such machines nothing is installed. */
+export function pythonWithCard(python: string): PeerPython {
+  const check =
+    'import torch, transformers; assert torch.cuda.is_available(), f"PyTorch {torch.__version__} has no card"';
+  const { status, signal, error, stderr } = spawnSync(python, ['-c', check], { encoding: 'utf8' });
+  if (status === 0) return { python };
+  if (signal) return { missing: `${python} with PyTorch ended by ${signal}` };
+  return { missing: `${python}: ${error?.message ?? stderr.trim().split('\n').at(-1)}` };
+}

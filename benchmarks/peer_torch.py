@@ -1,6 +1,6 @@
 """PyTorch + transformers at the work of a benchmark: one side of a comparison.
 
-usage: peer_torch.py WORKLOAD.json fp32|bf16 THREADS [--compile]
+usage: peer_torch.py WORKLOAD.json fp32|bf16 THREADS [--device cuda] [--compile] [--liger] [--losses MODEL]
 
 Loads, warms up, prints one JSON line, then answers every line of standard input with one timed round (benchmarks/
 protocol.ts has the fields). The workload file, made by benchmarks/workload.ts, holds the model's config, the documents
@@ -10,7 +10,12 @@ of each step, and the optimizer's settings. What is done as a careful user would
 - bf16 is autocast over float32 weights, which is what `bf16: true` of the Trainer does;
 - documents of one length go in without a mask, which lets transformers take its causal fast path; others are padded to
   the longest of the step with a mask, as a data collator does. Tensors are made before the clock starts;
-- tokens counted are those of the documents, without padding.
+- tokens counted are those of the documents, without padding;
+- the gradients of a step's micro-batches are added up, each counting by its part of the step's labels;
+- on a card nothing is read back within a round, and its end is waited for.
+
+--liger: with Liger's kernels in place of transformers' own. --losses MODEL: instead of rounds, trains the directory
+MODEL for each of the workload's steps once, and prints their losses.
 """
 
 import argparse
@@ -46,20 +51,49 @@ def collate(documents):
     return batch, mask, sum(lengths)
 
 
+def count_labels(batch):
+    """Positions that predict a label."""
+    return int((batch["labels"][:, 1:] != -100).sum())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workload")
     parser.add_argument("precision", choices=["fp32", "bf16"])
     parser.add_argument("threads", type=int)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--liger", action="store_true")
+    parser.add_argument("--losses", metavar="MODEL")
     arguments = parser.parse_args()
+    device = arguments.device
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"PyTorch {torch.__version__} has no card here")
     with open(arguments.workload) as file:
         workload = json.load(file)
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    config = LlamaConfig(**workload["config"], attn_implementation="sdpa", use_cache=False)
-    model = LlamaForCausalLM(config)
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    if arguments.liger:
+        from importlib.metadata import version
+
+        from liger_kernel.transformers import apply_liger_kernel_to_llama
+
+        apply_liger_kernel_to_llama()
+        versions["liger-kernel"] = version("liger-kernel")
+    if arguments.losses:
+        model = LlamaForCausalLM.from_pretrained(
+            arguments.losses, attn_implementation="sdpa", dtype=torch.float32, use_cache=False
+        ).to(device)
+    else:
+        config = LlamaConfig(**workload["config"], attn_implementation="sdpa", use_cache=False)
+        with torch.device(device):
+            model = LlamaForCausalLM(config)
     model.train()
     settings = workload["optimizer"]
     optimizer = torch.optim.AdamW(
@@ -72,44 +106,68 @@ def main():
     )
     forward = torch.compile(model) if arguments.compile else model
 
-    collated = [collate(documents) for documents in workload["steps"]]
+    size = workload["documentsPerBatch"]
+    collated = [
+        [collate(documents[i : i + size]) for i in range(0, len(documents), size)] for documents in workload["steps"]
+    ]
     # One choice for the whole run, so that a compiled model sees one kind of call.
-    padded = any(not mask.all() for _, mask, _ in collated)
-    batches = []
-    for batch, mask, tokens in collated:
-        if padded:
-            batch["attention_mask"] = mask
-        batches.append((batch, tokens))
+    padded = any(not mask.all() for batches in collated for _, mask, _ in batches)
+    steps = []
+    for batches in collated:
+        labels = sum(count_labels(batch) for batch, _, _ in batches)
+        step = []
+        for batch, mask, tokens in batches:
+            if padded:
+                batch["attention_mask"] = mask
+            share = count_labels(batch) / labels
+            step.append(({key: value.to(device) for key, value in batch.items()}, tokens, share))
+        steps.append(step)
     done = 0
 
     def step():
+        """Tokens, and the loss as a tensor: on a card nobody waits for it here."""
         nonlocal done
-        batch, tokens = batches[done % len(batches)]
+        batches = steps[done % len(steps)]
         done += 1
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
-            loss = forward(**batch).loss
-        loss.backward()
+        total, tokens = 0.0, 0
+        for batch, batch_tokens, share in batches:
+            with torch.autocast(device, torch.bfloat16, enabled=arguments.precision == "bf16"):
+                loss = forward(**batch).loss * share
+            loss.backward()
+            total = total + loss.detach()
+            tokens += batch_tokens
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings["max_grad_norm"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return tokens, loss.item()
+        return tokens, total
 
     def timed_round():
         seconds, tokens, loss = [], 0, 0.0
+        begun = time.perf_counter()
         for _ in range(workload["stepsPerRound"]):
             start = time.perf_counter()
             step_tokens, loss = step()
+            if device == "cpu":
+                loss = loss.item()
             seconds.append(time.perf_counter() - start)
             tokens += step_tokens
+        loss = float(loss)
+        if device == "cuda":
+            torch.cuda.synchronize()
+            seconds = [(time.perf_counter() - begun) / len(seconds)] * len(seconds)
         return {
             "tokens": tokens,
             "tok_s": tokens / sum(seconds),
             "median_step_ms": statistics.median(seconds) * 1000,
             "peak_rss_mib": peak_rss_mib(),
+            "device_mib": torch.cuda.max_memory_reserved() / 2**20 if device == "cuda" else None,
             "loss": loss,
         }
 
-    _, first_loss = step()
+    if arguments.losses:
+        print(json.dumps({"losses": [step()[1].item() for _ in steps], "versions": versions}), flush=True)
+        return
+    first_loss = step()[1].item()
     for _ in range(1, workload["warmupSteps"]):
         step()
     print(
@@ -118,11 +176,7 @@ def main():
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "first_loss": first_loss,
                 "threads": torch.get_num_threads(),
-                "versions": {
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "transformers": transformers.__version__,
-                },
+                "versions": versions,
             }
         ),
         flush=True,

@@ -22,6 +22,8 @@ export interface Round {
   median_step_ms: number;
   /** High-water mark of resident memory, since the process began. */
   peak_rss_mib: number;
+  /** Memory of the device's own at its fullest; null where it has none. */
+  device_mib: number | null;
   /** Of the round's last step. */
   loss: number;
 }

@@ -7,7 +7,7 @@ const MIB = 2 ** 20;
 const ready: Ready = { parameters: 100, first_loss: 10, threads: 2, versions: {} };
 
 function round(tok_s: number, peak_rss_mib = 1000): Round {
-  return { tokens: 2048, tok_s, median_step_ms: 1, peak_rss_mib, loss: 10 };
+  return { tokens: 2048, tok_s, median_step_ms: 1, peak_rss_mib, device_mib: null, loss: 10 };
 }
 
 function ownRound(tok_s: number): OwnRound {

@@ -9,9 +9,17 @@ export const SHAPES = {
 
 export type ShapeName = keyof typeof SHAPES;
 
+/** Those that take a card: TinyLlama-1.1B, Llama-2-7B, Meta-Llama-3-8B, Llama-2-13B. */
+export const LARGE_SHAPES = {
+  '1.1b': large({ hidden: 2048, ffn: 5632, layers: 22, heads: 32, kvHeads: 4, vocab: 32000 }),
+  '7b': large({ hidden: 4096, ffn: 11008, layers: 32, heads: 32, kvHeads: 32, vocab: 32000 }),
+  '8b': large({ hidden: 4096, ffn: 14336, layers: 32, heads: 32, kvHeads: 8, vocab: 128256 }),
+  '13b': large({ hidden: 5120, ffn: 13824, layers: 40, heads: 40, kvHeads: 40, vocab: 32000 }),
+};
+
 /** The model of a shape, as the engine takes it. */
-export function configOf(name: ShapeName): LlamaConfig {
-  return parseLlamaConfig(SHAPES[name], `shape ${name}`);
+export function configOf(name: ShapeName | keyof typeof LARGE_SHAPES): LlamaConfig {
+  return parseLlamaConfig({ ...SHAPES, ...LARGE_SHAPES }[name], `shape ${name}`);
 }
 
 interface Sizes {
@@ -35,4 +43,8 @@ function shape({ hidden, ffn, layers, heads, kvHeads, vocab }: Sizes) {
     max_position_embeddings: 2048,
     tie_word_embeddings: true,
   };
+}
+
+function large(sizes: Sizes) {
+  return { ...shape(sizes), tie_word_embeddings: false };
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { IGNORE_INDEX } from '../batch.js';
 import { philox } from '../data/philox.js';
 import { readRows } from '../data/sources.js';
+import type { FloatType } from '../engine/device/native_tensor.js';
 import { UserError } from '../errors.js';
 import type { Cell, WorkloadName } from './cells.js';
 import { root } from './paths.js';
@@ -19,6 +20,10 @@ export interface Workload {
   config: Record<string, unknown>;
   /** The documents of each step, taken in turn and again from the first one. */
   steps: Document[][];
+  /** A step's documents are taken so many at a time, and their gradients added up. */
+  documentsPerBatch: number;
+  /** What our side keeps gradients and moments in. */
+  states: FloatType;
   /** Steps before the first timed one. */
   warmupSteps: number;
   stepsPerRound: number;
@@ -67,17 +72,31 @@ export async function makeWorkload(
   return {
     config,
     steps,
+    documentsPerBatch: DOCUMENTS,
+    states: 'float32',
     warmupSteps: WARMUP_STEPS,
     stepsPerRound: perRound,
-    optimizer: {
-      learning_rate: 2e-5,
-      adam_beta1: 0.9,
-      adam_beta2: 0.999,
-      adam_epsilon: 1e-8,
-      weight_decay: 0,
-      max_grad_norm: 1,
-    },
+    optimizer: OPTIMIZER,
   };
+}
+
+export const OPTIMIZER: Workload['optimizer'] = {
+  learning_rate: 2e-5,
+  adam_beta1: 0.9,
+  adam_beta2: 0.999,
+  adam_epsilon: 1e-8,
+  weight_decay: 0,
+  max_grad_norm: 1,
+};
+
+/** The documents of each micro-batch of a step. */
+export function batchesOf(
+  documents: readonly Document[],
+  { documentsPerBatch: size }: Workload,
+): Document[][] {
+  return Array.from({ length: Math.ceil(documents.length / size) }, (_, i) =>
+    documents.slice(i * size, (i + 1) * size),
+  );
 }
 
 /** Tokens of a step, and positions that predict a label, on average. */
@@ -90,17 +109,21 @@ export function meanSizes(steps: readonly Document[][]): { tokens: number; label
   };
 }
 
-/** Ids 0, 1 and 2 are special tokens, which no text has in its middle. */
 function fixedSteps(vocab: number): Document[][] {
   const distinct = 8;
   return Array.from({ length: distinct }, (_, step) =>
     Array.from({ length: DOCUMENTS }, (_, document) => {
-      const ids = Array.from(
-        { length: LENGTH },
-        (_, position) => 3 + (philox([step, document, position, 0], [1, 0])[0] % (vocab - 3)),
-      );
+      const ids = randomIds(step, document, LENGTH, vocab);
       return { ids, labels: ids };
     }),
+  );
+}
+
+/** Ids 0, 1 and 2 are special tokens, which no text has in its middle. */
+export function randomIds(step: number, document: number, length: number, vocab: number): number[] {
+  return Array.from(
+    { length },
+    (_, position) => 3 + (philox([step, document, position, 0], [1, 0])[0] % (vocab - 3)),
   );
 }
 

@@ -86,6 +86,9 @@ describe('loadConfig', () => {
       save_steps: 500,
       seed: 42,
       bf16: false,
+      gradient_dtype: 'float32',
+      optimizer_offload: 'none',
+      optimizer_state_dtype: 'float32',
       gradient_checkpointing: false,
       skip_memory_check: false,
       device: 'auto',
@@ -208,6 +211,12 @@ describe('a config is refused for', () => {
   it.each([
     ['bf16: yes', 'bf16: expected true or false, got "yes"'],
     ['bf16: 1', 'bf16: expected true or false, got 1'],
+    ['gradient_dtype: float16', 'gradient_dtype: expected one of float32, bfloat16, got "float16"'],
+    [
+      'gradient_dtype: bfloat16',
+      'gradient_dtype: bfloat16 needs bf16: true; set that too, or leave gradient_dtype at float32',
+    ],
+    ['bf16: yes\ngradient_dtype: bfloat16', 'bf16: expected true or false, got "yes"'],
     ['learning_rate: fast', 'learning_rate: expected a number greater than 0, got "fast"'],
     [
       'learning_rate: "2e-5"',

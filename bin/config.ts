@@ -12,9 +12,9 @@ import {
 } from 'yaml';
 import { llamaConfigKeys } from '../engine/model/config.js';
 import { checkDepth, reasonOf, UserError } from '../errors.js';
-import { checkSettings } from '../recipes/check_settings.js';
+import { checkPlanSettings, checkSettings, type PlaceOf } from '../recipes/check_settings.js';
 import { pathFault } from '../recipes/path_fault.js';
-import { type Key, type RunConfig, type Settings, schema } from '../recipes/settings.js';
+import { type Key, type PlanConfig, type RunConfig, type Settings, schema } from '../recipes/settings.js';
 import { shown } from '../recipes/words.js';
 
 const MODEL_CONFIG = 'model_config' satisfies Key;
@@ -33,7 +33,20 @@ export function loadConfig(
   overrides: readonly string[] = [],
   options: { checkPaths?: boolean } = {},
 ): RunConfig {
-  const entries = readEntries(file);
+  return load(file, overrides, (settings, placeOf) => checkSettings(settings, placeOf, options));
+}
+
+/** loadConfig() of what is only planned (see checkPlanSettings); without a file all keys are overrides. */
+export function loadPlanConfig(file: string | undefined, overrides: readonly string[]): PlanConfig {
+  return load(file, overrides, checkPlanSettings);
+}
+
+function load<Config>(
+  file: string | undefined,
+  overrides: readonly string[],
+  check: (settings: Settings, placeOf: PlaceOf) => Config,
+): Config {
+  const entries = file === undefined ? new Map<string, Entry>() : readEntries(file);
   const faults: string[] = [];
   const gather = <T>(check: () => T): T | undefined => {
     try {
@@ -47,14 +60,13 @@ export function loadConfig(
   for (const override of overrides) gather(() => applyOverride(entries, override));
   const settings = Object.fromEntries([...entries].map(([key, { value }]) => [key, value]));
   const config = gather(() =>
-    checkSettings(
+    check(
       // Whatever the file says; its types are checked like everything else.
       settings as Settings,
       (key, inner) => {
         const entry = key === undefined ? undefined : entries.get(key);
         return (inner === undefined ? undefined : entry?.inner?.get(inner)) ?? entry?.where ?? file;
       },
-      options,
     ),
   );
   if (config === undefined || faults.length > 0) throw new UserError(faults);

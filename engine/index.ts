@@ -15,6 +15,7 @@ export function setThreads(threads: number): void {
 
 export { loadHfWeights, saveHfWeights, type WeightSet } from './checkpoint/hf_model.js';
 export { loadModel } from './checkpoint/load_model.js';
+export { setDevice } from './device/addon.js';
 export { NativeTensor } from './device/native_tensor.js';
 export { type Continuation, Decoder } from './generate/decoder.js';
 export {

@@ -13,11 +13,21 @@ export interface RunMemory {
 }
 
 /** Takes the memory of a run; its weights are not set yet. */
-export function allocate({ model: config, device, precision, optimizer: options }: PreparedRun): RunMemory {
+export function allocate({
+  model: config,
+  device,
+  precision,
+  gradientType,
+  stateType,
+  stateOnHost,
+  optimizer: options,
+}: PreparedRun): RunMemory {
   return releaseOnThrow(() => {
-    const model = new LlamaForCausalLM(new Parameters(config, device, precision));
-    const optimizer = new AdamW(model.parameters, options);
-    const gradients = new Gradients(model.parameters);
+    const model = new LlamaForCausalLM(
+      new Parameters(config, device, precision, { remainderOnHost: stateOnHost }),
+    );
+    const optimizer = new AdamW(model.parameters, { ...options, stateType, onHost: stateOnHost });
+    const gradients = new Gradients(model.parameters, gradientType);
     return {
       model,
       gradients,

@@ -9,7 +9,16 @@ import { foreignKey } from './foreign_keys.js';
 import { expandHome } from './home.js';
 import { nearest } from './nearest.js';
 import { pathFault } from './path_fault.js';
-import { EXISTING_PATHS, expects, type Key, type RunConfig, type Settings, schema } from './settings.js';
+import {
+  EXISTING_PATHS,
+  expects,
+  type Key,
+  type PlanConfig,
+  type PlanSettings,
+  type RunConfig,
+  type Settings,
+  schema,
+} from './settings.js';
 import { shown } from './words.js';
 
 /**
@@ -32,6 +41,22 @@ export function checkSettings(
   placeOf: PlaceOf = () => undefined,
   { checkPaths = true }: { checkPaths?: boolean } = {},
 ): RunConfig {
+  return check(settings, placeOf, { checkPaths, runs: true }) as RunConfig;
+}
+
+/**
+ * checkSettings() of what is only planned: its device need not be there, and there may be no data, and then no
+ * output_dir either.
+ */
+export function checkPlanSettings(settings: PlanSettings, placeOf: PlaceOf = () => undefined): PlanConfig {
+  return check(settings, placeOf, { checkPaths: true, runs: false });
+}
+
+function check(
+  settings: PlanSettings,
+  placeOf: PlaceOf,
+  { checkPaths, runs }: { checkPaths: boolean; runs: boolean },
+): PlanConfig {
   const faults: string[] = [];
   const at = (place: string | undefined, text: string) =>
     void faults.push(place === undefined ? text : `${place}: ${text}`);
@@ -63,8 +88,13 @@ export function checkSettings(
     if (parsed.success) Object.assign(valid, { [key]: parsed.data });
     else wrong(key, `expected ${expects(key)}, got ${shown(value)}${quotesHint(key, value)}`);
   }
+  const withoutData = !runs && !given.has('data_path');
   for (const key of KEYS)
-    if (!given.has(key) && !fieldOf(key).safeParse(undefined).success)
+    if (
+      !given.has(key) &&
+      !(withoutData && Object.hasOwn(OF_DATA, key)) &&
+      !fieldOf(key).safeParse(undefined).success
+    )
       at(placeOf(), `${key} is missing; it is ${expects(key)}`);
 
   if (!given.has('model_name_or_path') && !given.has('model_config')) {
@@ -86,16 +116,19 @@ export function checkSettings(
   const { device } = valid;
   if (device !== undefined && device !== 'auto' && !addon.devices().includes(device)) {
     const [devices, missing] = [addon.devices().join(', '), addon.missing()[device]];
-    wrong(
-      'device',
-      missing === undefined
-        ? `"${device}" is not in this build, which has ${devices}; auto takes the best there is`
-        : `${device} cannot be used: ${missing}; \`tstrain doctor\` tells more, and auto takes the best there is (${devices})`,
-    );
+    if (runs || missing === undefined)
+      wrong(
+        'device',
+        missing === undefined
+          ? `"${device}" is not in this build, which has ${devices}; auto takes the best there is`
+          : `${device} cannot be used: ${missing}; \`tstrain doctor\` tells more, and auto takes the best there is (${devices})`,
+      );
   }
   const { eval_strategy: evaluates } = valid;
   if (evaluates !== undefined && evaluates !== 'no' && !given.has('eval_data_path'))
     wrong('eval_strategy', `${evaluates} needs eval_data_path, which is missing`);
+  if (valid.gradient_dtype === 'bfloat16' && (valid.bf16 === false || !given.has('bf16')))
+    wrong('gradient_dtype', 'bfloat16 needs bf16: true; set that too, or leave gradient_dtype at float32');
   const { output_dir, model_name_or_path } = valid;
   if (
     output_dir !== undefined &&
@@ -112,12 +145,15 @@ export function checkSettings(
   }
   if (faults.length > 0) throw new UserError(faults);
 
-  const config = schema.parse(Object.fromEntries(given));
+  const config = schema.partial(OF_DATA).parse(Object.fromEntries(given));
   config.tokenizer_name_or_path ??= config.model_name_or_path;
   if (config.eval_strategy === 'steps') config.eval_steps ??= config.logging_steps;
   config.threads ??= environmentThreads();
   return config;
 }
+
+/** What a plan can do without. */
+const OF_DATA = { data_path: true, output_dir: true } as const;
 
 const KEYS = Object.keys(schema.shape) as Key[];
 

@@ -16,6 +16,7 @@ import { checkHfWeights, saveHfWeights } from '../engine/checkpoint/hf_model.js'
 import { lockOutputDirectory } from '../engine/checkpoint/lock.js';
 import { replaceSynced } from '../engine/checkpoint/synced_file.js';
 import { addon } from '../engine/device/addon.js';
+import { isOutOfMemory } from '../engine/device/memory.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { toHfConfig } from '../engine/model/config.js';
 import { sumSquares } from '../engine/ops/reduce.js';
@@ -37,11 +38,12 @@ import { checkSettings } from './check_settings.js';
 import { writeCompanions } from './companions.js';
 import { setInitialWeights } from './initial_weights.js';
 import { checkMemory, checkModelMemory, diskUse } from './plan/needs.js';
+import { outOfMemory } from './plan/out_of_memory.js';
 import { modelOf, type PreparedRun, prepareRun } from './prepare.js';
 import { checkResume, findResumePoint } from './resume.js';
 import { type RunConfig, renderConfig, type Settings } from './settings.js';
 import { version } from './version.js';
-import { count, plural } from './words.js';
+import { count, gib, plural } from './words.js';
 
 /** The settings of a run with all defaults, saved beside what it makes; a name that nobody gives a config of theirs. */
 const RESOLVED_CONFIG = 'resolved_config.yaml';
@@ -121,7 +123,9 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const prepared = await prepareRun(config, say, model);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
-    const { outcome, step } = await trainPrepared(prepared, machine, from, options);
+    const { outcome, step } = await trainPrepared(prepared, machine, from, options).catch(async (error) => {
+      throw isOutOfMemory(error) ? await outOfMemory(error, prepared) : error;
+    });
     const models = { finished: outputDir, stopped_and_saved: join(outputDir, `checkpoint-${step}`) };
     return { outcome, step, model: outcome === 'stopped_at_once' ? undefined : models[outcome] };
   } catch (error) {
@@ -187,7 +191,7 @@ async function trainPrepared(
     }
   };
   const checkFinite = (step: number) => {
-    if (!Number.isFinite(sumSquares(parameters.master)))
+    if (!Number.isFinite(sumSquares(parameters.flat)))
       throw new UserError(
         `step ${step}: the weights are no longer finite numbers, so they are not saved; checkpoints saved earlier are ` +
           'whole. A lower learning_rate or a longer warm-up is where to start',
@@ -206,6 +210,7 @@ async function trainPrepared(
       model: toHfConfig(prepared.model),
       config: JSON.parse(JSON.stringify(config)),
       machine,
+      chosen: addon.chosen(prepared.device),
     };
     const path = await unlessStopped(() =>
       writeCheckpoint(outputDir, step, async (directory) => {
@@ -251,6 +256,7 @@ async function trainPrepared(
     say(
       `${count(parameters.layout.parameters)} parameters in ${prepared.precision} on ${describeDevice(prepared)}`,
     );
+    if (config.optimizer_offload !== 'none') say(describeOffload(prepared));
     say(
       from
         ? `resuming after step ${stepsDone} of ${totalSteps} from ${from.path}`
@@ -283,6 +289,8 @@ async function trainPrepared(
         },
       }),
     );
+    const account = addon.account(prepared.device);
+    if (account) say(account);
     if (end?.outcome !== 'finished') return end ?? reached;
     const saved = await unlessStopped(async () => {
       checkFinite(end.step);
@@ -328,6 +336,13 @@ function describeDevice({ config, device, precision }: PreparedRun): string {
   );
   const why = config.device === 'auto' ? ` (auto takes the best there is${others.join('')})` : '';
   return `${device}${why}: ${addon.describe(device, products)}`;
+}
+
+function describeOffload({ device }: PreparedRun): string {
+  const { hostBytes } = addon.stats(device);
+  return hostBytes > 0
+    ? `${gib(hostBytes)} of what only the optimizer needs are in the machine's memory`
+    : `optimizer_offload: cpu changes nothing on ${device}, whose memory is the machine's`;
 }
 
 function machineState(): TrainerState['machine'] {

@@ -14,7 +14,5 @@ export async function setInitialWeights(
     for (const _ of parameters.initializing(config.seed)) await new Promise(setImmediate);
     return { unused: [], notes: [] };
   }
-  const report = await loadHfWeights(config.model_name_or_path, model, parameters);
-  parameters.mastersChanged();
-  return report;
+  return loadHfWeights(config.model_name_or_path, model, parameters);
 }

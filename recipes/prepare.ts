@@ -8,6 +8,7 @@ import {
   runSchedule,
 } from '../data/index.js';
 import { type DeviceName, defaultDevice } from '../engine/device/addon.js';
+import type { FloatType } from '../engine/device/native_tensor.js';
 import { defaultThreads } from '../engine/machine/threads.js';
 import { type LlamaConfig, parseLlamaConfig, readLlamaConfig } from '../engine/model/config.js';
 import type { Precision } from '../engine/model/parameters.js';
@@ -18,16 +19,26 @@ import { UserError } from '../errors.js';
 import { makeTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { type Companions, readCompanions } from './companions.js';
 import { GENERATION_CONFIG, parseGenerationConfig } from './generation_config.js';
-import type { RunConfig } from './settings.js';
+import type { PlanConfig, RunConfig } from './settings.js';
 import { reconcileSpecialIds } from './special_ids.js';
 
+/** Where a run computes and how, as far as its memory and arithmetic go. */
+export interface Arithmetic {
+  device: DeviceName;
+  precision: Precision;
+  /** What gradients are added up in, and what moments are kept in. */
+  gradientType: FloatType;
+  stateType: FloatType;
+  /** Whether what only the optimizer needs lies in the machine's memory. */
+  stateOnHost: boolean;
+  gradientCheckpointing: boolean;
+}
+
 /** A run that can start, or be planned: its data read and tokenised, its steps counted, nothing on a device yet. */
-export interface PreparedRun {
+export interface PreparedRun extends Arithmetic {
   config: RunConfig;
   /** With the BOS and EOS that the rows have. */
   model: LlamaConfig;
-  device: DeviceName;
-  precision: Precision;
   /** What is saved beside each model: the tokenizer's files above all. */
   companions: Companions;
   dataset: Dataset;
@@ -35,13 +46,12 @@ export interface PreparedRun {
   schedule: RunSchedule;
   /** The micro-batches of an evaluation, as indices of examples; none without evaluation data. */
   evaluation: readonly Int32Array[];
-  optimizer: AdamWOptions;
-  gradientCheckpointing: boolean;
+  optimizer: Omit<AdamWOptions, 'stateType' | 'onHost'>;
   training: TrainingOptions;
 }
 
 /** The model that a run's settings describe, or that it starts from, as its config says. */
-export function modelOf({ model_config, model_name_or_path }: RunConfig): LlamaConfig {
+export function modelOf({ model_config, model_name_or_path }: PlanConfig): LlamaConfig {
   return model_config === undefined
     ? readLlamaConfig(model_name_or_path!)
     : parseLlamaConfig(model_config, 'model_config');
@@ -102,8 +112,7 @@ export async function prepareRun(
       generationConfig === undefined
         ? companions
         : new Map([...companions, [GENERATION_CONFIG, new TextEncoder().encode(generationConfig)]]),
-    device: deviceOf(config),
-    precision: config.bf16 ? 'bf16' : 'fp32',
+    ...arithmeticOf(config),
     dataset,
     evalDataset,
     schedule,
@@ -115,8 +124,8 @@ export async function prepareRun(
       beta2: config.adam_beta2,
       epsilon: config.adam_epsilon,
       weightDecay: config.weight_decay,
+      seed: config.seed,
     },
-    gradientCheckpointing: config.gradient_checkpointing,
     training: {
       schedule: {
         type: config.lr_scheduler_type,
@@ -144,8 +153,19 @@ function ifReadable(tokenizer: () => Tokenizer, say: (line: string) => void): To
   }
 }
 
+export function arithmeticOf(config: PlanConfig): Arithmetic {
+  return {
+    device: deviceOf(config),
+    precision: config.bf16 ? 'bf16' : 'fp32',
+    gradientType: config.gradient_dtype,
+    stateType: config.optimizer_state_dtype,
+    stateOnHost: config.optimizer_offload !== 'none',
+    gradientCheckpointing: config.gradient_checkpointing,
+  };
+}
+
 /** The device that a run computes on. */
-export function deviceOf({ device }: RunConfig): DeviceName {
+export function deviceOf({ device }: PlanConfig): DeviceName {
   return device === 'auto' ? defaultDevice() : device;
 }
 

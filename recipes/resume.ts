@@ -1,3 +1,4 @@
+import { addon } from '../engine/device/addon.js';
 import { toHfConfig } from '../engine/model/config.js';
 import { newestRunState, type RunState, type TrainerState } from '../engine/train/checkpoint.js';
 import { UserError } from '../errors.js';
@@ -15,6 +16,8 @@ const FIXED = [
   'loss_normalization',
   'seed',
   'bf16',
+  'gradient_dtype',
+  'optimizer_state_dtype',
 ] as const satisfies readonly (keyof RunConfig)[];
 
 /** Settings that may change between a checkpoint and its continuation, and change what it computes: reported. */
@@ -32,6 +35,12 @@ const REPORTED = [
   'warmup_steps',
 ] as const satisfies readonly (keyof RunConfig)[];
 
+/** What checkpoints were made with that are older than a key. */
+const BEFORE_THE_KEY: Record<string, unknown> = {
+  gradient_dtype: 'float32',
+  optimizer_state_dtype: 'float32',
+} satisfies Partial<RunConfig>;
+
 /** The newest whole checkpoint of a run; `say` hears which were skipped, and why. */
 export async function findResumePoint(outputDir: string, say: (line: string) => void): Promise<RunState> {
   const { found, skipped } = await newestRunState(outputDir);
@@ -45,13 +54,14 @@ export async function findResumePoint(outputDir: string, say: (line: string) => 
 }
 
 /**
- * Refuses a continuation that would be another run, naming the key, and tells what else is different.
+ * Refuses a continuation that would be another run, naming the key, and tells what else is different. The device goes on
+ * with what it had chosen.
  *
  * @throws UserError for changed data, model, batch, seed or precision, and for a run that is to end before it goes on
  */
 export function checkResume(
   { path, state }: RunState,
-  { config, model, dataset, schedule }: PreparedRun,
+  { config, model, dataset, schedule, device }: PreparedRun,
   machine: TrainerState['machine'],
   say: (line: string) => void,
 ): void {
@@ -60,8 +70,8 @@ export function checkResume(
       `--resume: ${key} is ${JSON.stringify(is)}, but ${path} was made with ${JSON.stringify(was)}; ` +
         'set it back, or start a new run in another output_dir',
     );
-  for (const key of FIXED)
-    if (config[key] !== state.config[key]) throw refuse(key, state.config[key], config[key]);
+  const before = { ...BEFORE_THE_KEY, ...state.config };
+  for (const key of FIXED) if (config[key] !== before[key]) throw refuse(key, before[key], config[key]);
   // What the config says of the model, not what else was in its file. Special ids change nothing of what is computed.
   for (const [key, is] of Object.entries(toHfConfig({ ...model, raw: {} })))
     if (!key.endsWith('_token_id') && JSON.stringify(is) !== JSON.stringify(state.model[key]))
@@ -85,4 +95,11 @@ export function checkResume(
         `changed since ${path}: ${key} was ${state.machine[key] || 'none'}, is ${machine[key] || 'none'}; ` +
           'the run goes on, but not bit for bit as it would have',
       );
+  if (state.chosen && !addon.choose(device, state.chosen)) {
+    const [was, is] = [state.chosen, addon.chosen(device) || device].map((text) => text.split('\n', 1)[0]);
+    say(
+      `changed since ${path}: products were made by ${was}, are made by ${is}; the run goes on, but they may round ` +
+        'differently',
+    );
+  }
 }

@@ -108,13 +108,28 @@ export const schema = z.strictObject({
   /** Checkpoints kept; older ones are removed once a new one is whole. Default: all. */
   save_total_limit: whole(1).optional(),
 
-  /** Seed of new weights and of the data order, 0 … 2³² − 1. Default 42. */
+  /** Seed of new weights, of the data order and of moments that are rounded at random, 0 … 2³² − 1. Default 42. */
   seed: number(
     'a whole number from 0 to 4294967295',
     (x) => Number.isInteger(x) && x >= 0 && x < 2 ** 32,
   ).default(42),
-  /** bf16 weights, activations and matrix products over fp32 master weights and moments. Default false: fp32. */
+  /**
+   * bf16 weights, activations and matrix products; what bf16 leaves of a weight's float32 value is kept beside it, so that
+   * updates and files are as exact as in fp32. Default false: fp32.
+   */
   bf16: flag.default(false),
+  /**
+   * What gradients are added up in. Default `float32`; `bfloat16`, for runs with `bf16: true`, takes 2 bytes a parameter
+   * less.
+   */
+  gradient_dtype: oneOf('float32', 'bfloat16').default('float32'),
+  /** What AdamW's moments are kept in. Default `float32`; `bfloat16`, rounded at random, takes 4 bytes a parameter less. */
+  optimizer_state_dtype: oneOf('float32', 'bfloat16').default('float32'),
+  /**
+   * `cpu`: where the device has memory of its own, moments and what bf16 leaves of the weights lie in the machine's, and
+   * each update takes them over the bus: the same bytes, later. Default `none`.
+   */
+  optimizer_offload: oneOf('none', 'cpu').default('none'),
   /** Start a run that takes more memory than there is, which may end in its being killed. Default false. */
   skip_memory_check: flag.default(false),
   /** Recompute each block's activations in the backward pass instead of keeping them. Default false. */
@@ -130,6 +145,12 @@ export type Settings = z.input<typeof schema>;
 
 /** A run's settings, defaults filled in. Keys without a default stay undefined when the file leaves them out. */
 export type RunConfig = z.infer<typeof schema>;
+
+/** The same of what is only planned: without data it is of full rows. */
+type WithoutData<T extends { data_path: string; output_dir: string }> = Omit<T, 'data_path' | 'output_dir'> &
+  Partial<Pick<T, 'data_path' | 'output_dir'>>;
+export type PlanSettings = WithoutData<Settings>;
+export type PlanConfig = WithoutData<RunConfig>;
 
 /** The name of a config key. */
 export type Key = keyof RunConfig;

@@ -28,6 +28,7 @@ const FILES = [
   'configs',
   'LICENSE',
   'scripts/card.sh',
+  'benchmarks/peer_torch.py',
   ...['cu', 'ptx'].map((end) => `benchmarks/card/fragments.${end}`),
 ];
 /** What op cases and goldens read. */

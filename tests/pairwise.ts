@@ -21,7 +21,7 @@ export class RewardModel {
   readonly ropeTables: RopeTables;
 
   constructor(config: LlamaConfig, device: DeviceName, precision: Precision) {
-    this.parameters = new Parameters(config, device, precision, scoreSpecs(config));
+    this.parameters = new Parameters(config, device, precision, { specs: scoreSpecs(config) });
     this.trunk = new Trunk(this.parameters);
     this.head = new ScoreHead(this.parameters.weight(SCORE));
     this.ropeTables = new RopeTables(config, device);

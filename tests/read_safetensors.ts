@@ -54,5 +54,4 @@ export function fill(parameters: Parameters, valuesOf: (name: string) => HostTen
     tensor.write(valuesOf(name)!.data as Float32Array);
     tensor.dispose();
   }
-  parameters.mastersChanged();
 }

@@ -28,10 +28,12 @@ describe('a run killed at random moments and resumed', () => {
   it.each([
     ['fp32, on two threads', { max_steps: 200, threads: 2, weight_decay: 0.1 }],
     [
-      'bf16, accumulated, packed, recomputed',
+      'bf16, gradients and moments too, accumulated, packed, recomputed',
       {
         max_steps: 200,
         bf16: true,
+        gradient_dtype: 'bfloat16',
+        optimizer_state_dtype: 'bfloat16',
         gradient_accumulation_steps: 3,
         packing: true,
         per_device_train_batch_size: 1,

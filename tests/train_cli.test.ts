@@ -19,6 +19,7 @@ import { saveHfWeights } from '../engine/checkpoint/hf_model.js';
 import { addon, defaultDevice } from '../engine/device/addon.js';
 import { parseLlamaConfig } from '../engine/model/config.js';
 import { Parameters } from '../engine/model/parameters.js';
+import type { RunConfig } from '../recipes/settings.js';
 import { Cli, type CliRun, type Ended } from './cli.js';
 import { type Row, RunDirectory, randomRows, TINY } from './tiny_run.js';
 
@@ -303,6 +304,13 @@ describe('tstrain --config', () => {
         'output_dir out: no such directory; there is nothing to resume',
       ],
       [
+        'gradients in bfloat16 without bf16',
+        none,
+        ['--set', 'gradient_dtype=bfloat16'],
+        '--set gradient_dtype=bfloat16: gradient_dtype: bfloat16 needs bf16: true; set that too, or leave gradient_dtype at ' +
+          'float32',
+      ],
+      [
         'a device that this build has not',
         none,
         ['--set', 'device=tpu'],
@@ -349,6 +357,7 @@ describe('tstrain --config', () => {
       [['per_device_train_batch_size=2'], changed('per_device_train_batch_size', 2, 4)],
       [['gradient_accumulation_steps=2'], changed('gradient_accumulation_steps', 2, 1)],
       [['bf16=true'], changed('bf16', true, false)],
+      [['optimizer_state_dtype=bfloat16'], changed('optimizer_state_dtype', '"bfloat16"', '"float32"')],
       [['packing=true'], changed('packing', true, false)],
       [['model_max_length=16'], changed('model_max_length', 16, 32)],
       [['data_order=sequential'], changed('data_order', '"sequential"', '"shuffled"')],
@@ -409,7 +418,9 @@ describe('tstrain --config', () => {
 
     rewriteState('out/checkpoint-2', ({ objective: _, ...state }) => {
       const { measures: __, ...sinceLine } = state.since_line as Record<string, unknown>;
-      return { ...state, version: 1, since_line: sinceLine };
+      // Nor were there these keys.
+      const { gradient_dtype: ___, optimizer_state_dtype: ____, ...config } = state.config as RunConfig;
+      return { ...state, version: 1, since_line: sinceLine, config };
     });
     expect(await train('--resume')).toMatchObject(DONE);
     expect(directory.bytes('out/model.safetensors')).toEqual(model);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "event.h"
+#include "../../engine/native/cuda/event.h"
 
 using namespace tstrain;
 using namespace tstrain::cuda;

@@ -117,7 +117,7 @@ int wrong_loads(const Kernels& kernels, bool transposed) {
   auto matrices = distinct<std::uint16_t>(4 * 64);
   Buffer<std::uint16_t> in(matrices);
   Buffer<std::uint32_t> out(std::vector<std::uint32_t>(4 * kWarp, ~0u));
-  kernels.run(transposed ? "load_matrices<true>" : "load_matrices<false>", out.start(), in.start());
+  kernels.run(transposed ? "read_matrices<true>" : "read_matrices<false>", out.start(), in.start());
   std::vector<std::uint32_t> expected;
   for (int thread = 0; thread < kWarp; thread++)
     for (int j = 0; j < 4; j++) {
@@ -155,7 +155,7 @@ int wrong_products(const Kernels& kernels) {
   }
   Buffer<std::uint32_t> a_in(a_registers), b_in(b_registers);
   Buffer<float> c_in_out(c_registers);
-  kernels.run("multiply", c_in_out.start(), a_in.start(), b_in.start());
+  kernels.run("product", c_in_out.start(), a_in.start(), b_in.start());
   return wrong(c_in_out.values(), expected);
 }
 

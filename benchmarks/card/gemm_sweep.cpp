@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "../../engine/native/cuda/cublaslt.h"
-#include "event.h"
+#include "../../engine/native/cuda/event.h"
 
 using namespace tstrain;
 using namespace tstrain::cuda;

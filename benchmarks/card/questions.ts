@@ -4,7 +4,11 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { root, sources } from '../paths.js';
+import { pythonWithCard } from '../peer_python.js';
 import { SHAPES } from '../shapes.js';
+import { cardCellName } from './card_cells.js';
+import type { Curves } from './curves.js';
+import { type CardMeasurement, summariseCard } from './speed_report.js';
 
 /** A card's answer: in words for the table, and all of it. Or why it was not asked. */
 export type Answer = { said: string; wrong?: boolean; data?: unknown } | { leftOut: string };
@@ -351,8 +355,68 @@ const kernels: Question = {
   },
 };
 
-function notYet(name: string, leftOut: string): Question {
-  return { name, limit: 1, ask: async () => ({ leftOut }) };
+/** Losses of 110M over 100 steps that lie so far from float32's, on average, are another curve. */
+const FAR = 0.02;
+
+const curves: Question = {
+  name: 'curves against PyTorch',
+  limit: 240,
+  async ask({ seconds, scratch, simulated }) {
+    const python = pythonWithCard('python3');
+    if ('missing' in python) return { leftOut: `no PyTorch: ${python.missing}` };
+    const [shape, steps] = simulated ? ['260k', '2'] : ['110m', '100'];
+    const directory = join(scratch, 'curves');
+    const words = ['--shape', shape, '--steps', steps, '--directory', directory, '--python', python.python];
+    const answer = answerOf(
+      await node('benchmarks/card/curves.js', words, { seconds }),
+      ({ ours, ours_from_fp32: off, torch_bf16_from_fp32: theirs }: Curves) =>
+        `loss ${ours[0].toFixed(3)} to ${ours.at(-1)!.toFixed(3)}; from PyTorch's float32 on average ` +
+        `${off.toExponential(1)}, its own bf16 ${theirs.toExponential(1)}`,
+    );
+    const off = 'data' in answer ? (answer.data as Curves | undefined)?.ours_from_fp32 : undefined;
+    return 'said' in answer && off !== undefined ? { ...answer, wrong: !(off <= FAR) } : answer;
+  },
+};
+
+/** A side of the comparison that has begun is let finish, compiling included. */
+const LAST_SIDE = 100;
+
+const speed: Question = {
+  name: 'speed beside PyTorch',
+  limit: 330,
+  async ask({ seconds, scratch, simulated }) {
+    const out = join(scratch, 'speed.json');
+    const sizes = simulated ? ['--tiny', '--rounds', '1', '--steps', '1'] : ['--rounds', '3'];
+    const words = [
+      '--device',
+      'cuda',
+      '--seconds',
+      String(Math.max(1, Math.floor(seconds - LAST_SIDE))),
+      '--out',
+      out,
+    ];
+    const ran = await node('benchmarks/bench.js', [...words, ...sizes], { seconds });
+    const measured: { cells: CardMeasurement[]; peak_flops: number | null } | undefined = existsSync(out)
+      ? JSON.parse(readFileSync(out, 'utf8'))
+      : undefined;
+    const said = measured?.cells.map((cell) => inWords(cell, measured.peak_flops ?? undefined)).join('; ');
+    const data = { table: ran.stdout.split('\n'), measured };
+    if (ran.failure !== '')
+      return { said: [ran.failure, said].filter(Boolean).join('; '), wrong: true, data };
+    return { said: said ?? 'it measured nothing', wrong: said === undefined, data };
+  },
+};
+
+function inWords(cell: CardMeasurement, peak: number | undefined): string {
+  const { tok_s, mfu, ratio } = summariseCard(cell, peak);
+  if (tok_s === null)
+    return `${cardCellName(cell.cell)} left out: ${'error' in cell.ours ? cell.ours.error : ''}`;
+  const parts = [
+    `${Math.round(tok_s)} tokens/s`,
+    mfu === null ? [] : `MFU ${(100 * mfu).toFixed(0)} %`,
+    ratio === null ? [] : `${ratio.toFixed(2)} × PyTorch's best`,
+  ];
+  return `${cardCellName(cell.cell)} ${parts.flat().join(', ')}`;
 }
 
 /** A directory without libraries: the driver alone is left, which comes from nowhere else. */
@@ -369,10 +433,6 @@ export const PARTS: Record<string, readonly Question[]> = {
     cases('op cases, driver alone', 90, 'run_op_cases.js', ['cuda'], DRIVER_ALONE),
     gemms,
   ],
-  b: [
-    cases('goldens', 120, 'run_goldens.js', [], { TSTRAIN_DEVICE: 'cuda' }),
-    twice,
-    notYet('curves against PyTorch', 'the peer computes on the CPU so far'),
-  ],
-  c: [notYet('speed beside PyTorch', 'the peer computes on the CPU so far'), kernels, sanitizer],
+  b: [cases('goldens', 120, 'run_goldens.js', [], { TSTRAIN_DEVICE: 'cuda' }), twice, curves],
+  c: [speed, kernels, sanitizer],
 };

@@ -3,7 +3,7 @@ import { addon, defaultDevice } from '../../engine/device/addon.js';
 import { type Diagnosis, describe as describeMachine } from './doctor.js';
 
 const GiB = 2 ** 30;
-const noProducts = { products: 0, declined: 0, firstDeclined: '' };
+const noProducts = { products: 0, declined: 0, firstDeclined: '', tried: 0, seconds: 0, untried: 0 };
 const machine: Diagnosis = {
   tstrain: '1.2.3',
   node: '22.1.0',

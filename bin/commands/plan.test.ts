@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -6,7 +6,7 @@ import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { defaultDevice } from '../../engine/device/addon.js';
 import { UserError } from '../../errors.js';
 import { checkMemory, checkModelMemory, diskUse, type Room, tooLarge } from '../../recipes/plan/needs.js';
-import type { PlanReport } from '../../recipes/plan/report.js';
+import type { MemoryReport, PlanReport } from '../../recipes/plan/report.js';
 import { prepareRun } from '../../recipes/prepare.js';
 import { loadConfig } from '../config.js';
 import { describeMeasured, describe as describePlan, planCommand } from './plan.js';
@@ -50,8 +50,13 @@ threads: 1
 `,
 );
 
-/** What the command writes to standard output and standard error. */
-async function run(...options: string[]) {
+/** What the command writes of that run. */
+function run(...options: string[]) {
+  return outputOf('--config', config, ...options);
+}
+
+/** What it writes to standard output and standard error. */
+async function outputOf(...options: string[]) {
   const written = { stdout: '', stderr: '' };
   const sink = (name: keyof typeof written) =>
     new Writable({
@@ -63,7 +68,7 @@ async function run(...options: string[]) {
   await planCommand({ stdout: sink('stdout'), stderr: sink('stderr') })
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
-    .parseAsync(['--config', config, ...options], { from: 'user' });
+    .parseAsync(options, { from: 'user' });
   return written;
 }
 
@@ -83,7 +88,7 @@ describe('tstrain plan --json', () => {
       model: { parameters, precision: 'fp32', gradient_checkpointing: false },
       device: defaultDevice(),
       threads: 1,
-      memory: { weights: 4 * aligned, bf16_weights: 0, gradients: 4 * aligned, moments: 8 * aligned },
+      memory: { weights: 4 * aligned, weight_remainders: 0, gradients: 4 * aligned, moments: 8 * aligned },
       largest_eval_batch: null,
       // 10 examples, 2 a micro-batch, 2 of these a step: 3 steps an epoch.
       schedule: {
@@ -116,7 +121,7 @@ describe('tstrain plan --json', () => {
     const { arena, total, activations, workspace, ...held } = report.memory;
     expect(activations + workspace).toBe(arena);
     expect(total).toBe(Object.values(held).reduce((sum, bytes) => sum + bytes, arena));
-    expect(report.machine.fits).toBe(report.machine.memory_available >= total);
+    expect(report.machine.fits).toBe(report.machine.memory_available! >= total);
     expect(report.flops.per_step * 6).toBeCloseTo(report.flops.total, 6);
     // 6 for each weight of a matrix and token, and attention (arXiv 2001.08361, equation 2.2).
     expect(report.flops.total).toBeGreaterThan(6 * 2 * (4096 + 4608) * 240 + 6 * 1280 * 200);
@@ -149,7 +154,21 @@ describe('tstrain plan --json', () => {
   it('plans for bf16, gradient checkpointing and evaluation', async () => {
     const plain = await plan();
     const bf16 = await plan('--set', 'bf16=true');
-    expect(bf16.memory.bf16_weights).toBe(plain.memory.weights / 2);
+    const { weights, gradients, moments } = plain.memory;
+    expect(bf16.memory).toMatchObject({
+      weights: weights / 2,
+      weight_remainders: weights / 2,
+      gradients,
+      moments,
+    });
+    const narrow = await plan(
+      ...['bf16=true', 'gradient_dtype=bfloat16', 'optimizer_state_dtype=bfloat16'].flatMap((set) => [
+        '--set',
+        set,
+      ]),
+    );
+    expect(narrow.memory).toMatchObject({ gradients: gradients / 2, moments: moments / 2 });
+    expect(narrow.disk.checkpoint).toBe((plain.disk.checkpoint * 2) / 3);
     expect(bf16.memory.activations).toBeLessThan(plain.memory.activations);
     const recomputed = await plan('--set', 'gradient_checkpointing=true');
     expect(recomputed.memory.activations).toBeLessThan(plain.memory.activations);
@@ -211,6 +230,81 @@ describe('tstrain plan for people', () => {
   });
 });
 
+describe('tstrain plan --model', () => {
+  const model = join(directory, 'model');
+  mkdirSync(model);
+  writeFileSync(
+    join(model, 'config.json'),
+    JSON.stringify({
+      model_type: 'llama',
+      vocab_size: 32000,
+      hidden_size: 2048,
+      intermediate_size: 5632,
+      num_hidden_layers: 22,
+      num_attention_heads: 32,
+      num_key_value_heads: 4,
+      max_position_embeddings: 2048,
+      tie_word_embeddings: false,
+    }),
+  );
+  /** Neither weights, data nor a card. */
+  const rows = (...options: string[]) =>
+    outputOf('--model', model, '--device', 'cuda', '--batch', '8', '--length', '512', ...options);
+
+  it('plans full rows for a card that is not there, from config.json alone', async () => {
+    const report: MemoryReport = JSON.parse((await rows('--json', '--set', 'bf16=true')).stdout);
+    const { parameters } = report.model;
+    expect(parameters).toBe(1_100_048_384);
+    expect(report).toMatchObject({
+      device: 'cuda',
+      largest_micro_batch: { tokens: 4096, label_tokens: 4088, documents: 8, longest_document: 512 },
+      cards: [24, 40, 48, 80, 96, 141].map((gigabytes) => ({ gigabytes })),
+      lora: { rank: 16 },
+    });
+    const { arena, total, activations, workspace, ...held } = report.memory;
+    expect(total).toBe(Object.values(held).reduce((sum, bytes) => sum + bytes, arena));
+    // Of a frozen model 2 bytes a parameter and the adapters are left, and the step's tensors.
+    expect(report.lora!.total).toBeLessThan(2.5 * parameters + arena * 1.5);
+    for (const { room, fits, saving } of report.cards) {
+      expect(fits).toBe(total <= room);
+      expect(fits || saving === null || saving.total <= room).toBe(true);
+    }
+    // Every step more room takes fewer changes.
+    expect(report.cards[5]).toMatchObject({ fits: true, saving: null });
+    const file = await outputOf('--model', join(model, 'config.json'), '--device', 'cuda', '--json');
+    expect(JSON.parse(file.stdout).model.parameters).toBe(parameters);
+  });
+
+  it('says on which cards it fits, and with which settings where it does not', async () => {
+    const { stdout } = await rows('--batch', '64', '--set', 'bf16=true');
+    expect(stdout).toMatch(/^model +1,100,048,384 parameters in bf16, on cuda$/m);
+    expect(stdout).toMatch(/^ {2}with LoRA of rank 16 alone +[\d,.]+ MiB$/m);
+    expect(stdout).toMatch(/^ {2}24 GB +22\.5 GiB {2}(does not fit|with per_device)/m);
+    expect(stdout).toMatch(
+      /^ {2}40 GB +38\.3 GiB {2}with per_device_train_batch_size: \d+, gradient_accumulation_steps: \d+ \([\d.]+ GiB\)$/m,
+    );
+    expect(stdout).toMatch(/^ {2}141 GB +138\.7 GiB {2}fits$/m);
+    expect(stdout).not.toContain('available');
+  });
+
+  it('tells of the CPU what there is, and no cards', async () => {
+    const { stdout } = await outputOf('--model', model, '--device', 'cpu', '--batch', '1');
+    expect(stdout).toMatch(/^ {2}available \(of /m);
+    expect(stdout).not.toContain('cards');
+  });
+
+  it('refuses to measure without data', async () => {
+    await expect(rows('--measure')).rejects.toThrow('--measure needs data_path: it trains on the data');
+  });
+
+  it('holds a run with data against cards too', async () => {
+    const report = await plan('--device', 'cuda');
+    expect(report.machine).toMatchObject({ memory_total: expect.toBeOneOf([null, expect.any(Number)]) });
+    expect(report.cards.every(({ fits, saving }) => fits && saving === null)).toBe(true);
+    expect(report.schedule.steps).toBe(6);
+  });
+});
+
 describe('a run that is too large', () => {
   const prepared = prepareRun(loadConfig(config), () => {});
   const memory = (available: number) => ({ total: 2 ** 31, available, limited: false, swap: 0, own: false });
@@ -219,6 +313,7 @@ describe('a run that is too large', () => {
     memory: memory(available),
     arena: Number.POSITIVE_INFINITY,
     addresses: Number.POSITIVE_INFINITY,
+    onHost: Number.POSITIVE_INFINITY,
     ...others,
   });
   const fault =
@@ -258,9 +353,16 @@ describe('a run that is too large', () => {
     const parameters = 1280 + 2 * (4096 + 4608 + 64) + 32;
     expect(() => checkModelMemory(model, config, room(16 * parameters - 1))).toThrow(fault);
     checkModelMemory(model, config, room(16 * parameters));
-    expect(() => checkModelMemory(model, { ...config, bf16: true }, room(18 * parameters - 1))).toThrow(
-      fault,
-    );
+    const bf16 = { ...config, bf16: true };
+    expect(() => checkModelMemory(model, bf16, room(16 * parameters - 1))).toThrow(fault);
+    checkModelMemory(model, bf16, room(16 * parameters));
+    const narrow = {
+      ...bf16,
+      gradient_dtype: 'bfloat16' as const,
+      optimizer_state_dtype: 'bfloat16' as const,
+    };
+    expect(() => checkModelMemory(model, narrow, room(10 * parameters - 1))).toThrow(fault);
+    checkModelMemory(model, narrow, room(10 * parameters));
   });
 
   it('is told what takes less of what takes the most', async () => {
@@ -273,9 +375,21 @@ describe('a run that is too large', () => {
         { ...config, ...own },
       ).replace(/^.*killed\. /, '');
     // A 7B run: no batch is small enough, and what is on already is not advised.
+    const held = (gib: string, less: string) =>
+      `${gib} GiB are weights, gradients and the optimizer's moments, whatever the batch: ${less} takes less (so would ` +
+      'LoRA, which cannot be chosen yet)';
+    const bf16 = { gradient_checkpointing: true, bf16: true };
     expect(advice(115, 1, { gradient_checkpointing: true })).toBe(
-      "115.0 GiB are weights, gradients and the optimizer's moments, whatever the batch: a smaller model takes less (so " +
-        'would LoRA, or moments in bf16; neither can be chosen yet)',
+      held(
+        '115.0',
+        'optimizer_state_dtype: bfloat16, or gradient_dtype: bfloat16 with bf16: true, or a smaller model',
+      ),
+    );
+    expect(advice(104, 1, bf16)).toBe(
+      held('104.0', 'optimizer_state_dtype: bfloat16, or gradient_dtype: bfloat16, or a smaller model'),
+    );
+    expect(advice(65, 1, { ...bf16, gradient_dtype: 'bfloat16', optimizer_state_dtype: 'bfloat16' })).toBe(
+      held('65.0', 'a smaller model'),
     );
     expect(advice(2, 30)).toBe(
       '30.0 GiB are activations: gradient_checkpointing: true, or a smaller per_device_train_batch_size with ' +
@@ -329,12 +443,12 @@ describe('tstrain plan refuses', () => {
     expect((error as Error).message).toMatch(message);
   });
 
-  it('to start without --config', async () => {
+  it('to start without a run or a model', async () => {
     const command = planCommand()
       .exitOverride()
       .configureOutput({ writeErr: () => {} });
-    await expect(command.parseAsync([], { from: 'user' })).rejects.toMatchObject({
-      code: 'commander.missingMandatoryOptionValue',
-    });
+    await expect(command.parseAsync([], { from: 'user' })).rejects.toThrow(
+      'plan takes --config FILE, a run, or --model DIR, full rows for a model',
+    );
   });
 });

@@ -1,7 +1,7 @@
 import { isAbsolute, join, relative } from 'node:path';
 import { asJson, UserError } from '../../errors.js';
 import { exists, parseJson, readRegular } from '../../files.js';
-import type { NativeTensor } from '../device/native_tensor.js';
+import type { FloatStore } from '../device/native_tensor.js';
 import { type LlamaConfig, renderHfConfig } from '../model/config.js';
 import { causalLmSpecs, EMBEDDING, HEAD } from '../model/specs.js';
 import { SafetensorsFile } from './safetensors.js';
@@ -12,7 +12,7 @@ import { type FileDigest, writeJson, writeSynced } from './synced_file.js';
 export interface WeightSet {
   entries: readonly { name: string; shape: readonly number[] }[];
   /** A view of its own, disposed by the caller: float32, or bfloat16 of what is kept in that alone. */
-  tensor(name: string): NativeTensor;
+  tensor(name: string): FloatStore;
 }
 
 const SINGLE = 'model.safetensors';

@@ -28,10 +28,9 @@ export async function loadModel(
   checkHfWeights(directory, config);
   const specs = causalLmSpecs(config, trainable);
   checkMemory(directory, layoutOf(specs), precision, device);
-  const parameters = new Parameters(config, device, precision, specs);
+  const parameters = new Parameters(config, device, precision, { specs });
   try {
     const { unused, notes } = await loadHfWeights(directory, config, parameters);
-    parameters.mastersChanged();
     return { model: new LlamaForCausalLM(parameters), unused, notes: [...config.notes, ...notes] };
   } catch (error) {
     parameters.dispose();
@@ -46,7 +45,7 @@ function checkMemory(
   precision: Precision,
   device: DeviceName,
 ): void {
-  const bytes = precision === 'fp32' ? 4 * size : 2 * size + 4 * trainableSize;
+  const bytes = precision === 'fp32' ? 4 * size : 2 * (size + trainableSize);
   const { available, swap } = deviceMemory(device);
   const most = available + swap;
   if (bytes > most)

@@ -2,7 +2,7 @@ import { closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { asJson, UserError } from '../../errors.js';
 import { openRegular, parseJson, readError, readFully, sizeOf } from '../../files.js';
-import type { NativeTensor } from '../device/native_tensor.js';
+import type { FloatStore } from '../device/native_tensor.js';
 import { widenBfloat16, widenFloat16 } from './widen.js';
 
 /**
@@ -112,8 +112,8 @@ export class SafetensorsFile {
     }
   }
 
-  /** readFloats() into a native tensor of the same number of elements, float32 or bfloat16 (rounded). */
-  async readInto(name: string, target: NativeTensor): Promise<void> {
+  /** readFloats() into a tensor of the same number of elements, which may round them. */
+  async readInto(name: string, target: FloatStore): Promise<void> {
     const entry = this.tensors.get(name);
     const size = entry && entry.bytes / DTYPE_BYTES[entry.dtype];
     if (size !== undefined && size !== target.size)

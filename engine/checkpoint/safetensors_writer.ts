@@ -1,10 +1,10 @@
-import type { DType, NativeTensor } from '../device/native_tensor.js';
+import type { DType, FloatStore } from '../device/native_tensor.js';
 import { type SafetensorsDType, STAGING_BYTES } from './safetensors.js';
 import { type FileDigest, writeSynced } from './synced_file.js';
 
 export interface NamedTensor {
   name: string;
-  tensor: NativeTensor;
+  tensor: FloatStore;
 }
 
 const DTYPE_NAMES: Record<DType, SafetensorsDType> = {
@@ -13,6 +13,7 @@ const DTYPE_NAMES: Record<DType, SafetensorsDType> = {
   int32: 'I32',
   float64: 'F64',
   uint8: 'U8',
+  int16: 'I16',
 };
 
 /**

@@ -19,6 +19,15 @@ it('takes the device that TSTRAIN_DEVICE names, if there is one', async () => {
   await expect(defaultDeviceWith('meta:cpu')).rejects.toThrow('no such device');
 });
 
+it('takes the device that a program names, before the first is used', async () => {
+  vi.resetModules();
+  const { defaultDevice, setDevice } = await import('./addon.js');
+  expect(() => setDevice('moon')).toThrow(/^setDevice: moon cannot be used: the addon has .*cpu/);
+  setDevice('cpu');
+  expect(defaultDevice()).toBe('cpu');
+  setDevice('cpu');
+});
+
 it('can be loaded twice in one thread, as bundlers and test runners do', () => {
   const twice = `
     const file = ${JSON.stringify(join(import.meta.dirname, '../../build/native/tstrain.node'))};

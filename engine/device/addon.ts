@@ -28,6 +28,24 @@ export function defaultDevice(): DeviceName {
   return ofThisProcess;
 }
 
+/**
+ * Names the device that is used where nobody names one, for as long as the process lives.
+ *
+ * @throws UserError when it cannot be used, or another is in use already
+ */
+export function setDevice(device: DeviceName): void {
+  const devices = addon.devices();
+  if (!devices.includes(device))
+    throw new UserError(
+      `setDevice: ${device} cannot be used: ${addon.missing()[device] ?? `the addon has ${devices.join(', ')}`}`,
+    );
+  if (ofThisProcess !== undefined && ofThisProcess !== device)
+    throw new UserError(
+      `setDevice: ${ofThisProcess} is in use; ${device} must be named before the first tensor or model`,
+    );
+  ofThisProcess = device;
+}
+
 /** The device that counts what `device` would take, in bytes and FLOPs, and has no memory of its own. */
 export function metaOf(device: DeviceName): DeviceName {
   return `meta:${device}`;
@@ -77,9 +95,17 @@ export interface CudaFacts {
   nvrtc: CudaLibrary;
   /**
    * Asked for only where a card can be used; with the products it did in this process, those it had no algorithm for, which
-   * the built-in kernels did, and the first of these in words.
+   * the built-in kernels did, and the first of these in words; how many shapes of products it was tried on, for how long,
+   * and for how many there was no memory to try.
    */
-  cublaslt: CudaLibrary & { products: number; declined: number; firstDeclined: string };
+  cublaslt: CudaLibrary & {
+    products: number;
+    declined: number;
+    firstDeclined: string;
+    tried: number;
+    seconds: number;
+    untried: number;
+  };
 }
 
 /** The native addon: what native/napi/addon.cpp exports, with the ops by the names of their arguments. */
@@ -90,6 +116,15 @@ export interface Addon {
   missing(): Record<DeviceName, string>;
   /** What computes on a device, and how products of operands of the type `products` are made. */
   describe(device: DeviceName, products: number): string;
+  /**
+   * Of a device that chooses by trying how it computes: what it has chosen so far, for the bits of its results depend on
+   * it. Text to keep with a checkpoint, whose first line says on what it was tried; empty of a device that tries nothing.
+   */
+  chosen(device: DeviceName): string;
+  /** Goes on with such choices. False where they were tried on something else, and are of no use. */
+  choose(device: DeviceName, chosen: string): boolean;
+  /** What the choosing has come to in this process, in words; empty where there is nothing to tell. */
+  account(device: DeviceName): string;
   /** How far a plan says that a device's arena grows: to be said before the arena is used. */
   expectArena(device: DeviceName, bytes: number): void;
   cuda(): CudaFacts;
@@ -112,6 +147,10 @@ export interface Addon {
   /** Whether a buffer of this handle has not been released yet. */
   isLive(handle: number): boolean;
   copy(handle: number, elementOffset: number, host: ArrayBufferView, toDevice: boolean): void;
+  /** Begins to copy a buffer out, behind all that was asked of its device. The number of that copy. */
+  fetch(handle: number): number;
+  /** Brings to `host` what has come of it; whether that is all. */
+  fetched(fetch: number, host: ArrayBufferView): boolean;
   stats(device: DeviceName): DeviceStats;
   resetStats(device: DeviceName): void;
   /** @throws UserError when OpenMP does not grant so many */
@@ -129,6 +168,8 @@ export interface Addon {
   ownMemory(device: DeviceName): { total: number; free: number };
   /** Products of matrices whose number of rows is a multiple of it leave nothing over. */
   rowStep(device: DeviceName): number;
+  /** Matrices with a row a word have rows up to a multiple of it in memory. */
+  vocabularyStep(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
   dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
   ops: Ops;
@@ -230,8 +271,20 @@ export const addon: Addon = {
   get rowStep() {
     return loadAddon().rowStep;
   },
+  get vocabularyStep() {
+    return loadAddon().vocabularyStep;
+  },
   get describe() {
     return loadAddon().describe;
+  },
+  get chosen() {
+    return loadAddon().chosen;
+  },
+  get choose() {
+    return loadAddon().choose;
+  },
+  get account() {
+    return loadAddon().account;
   },
   get expectArena() {
     return loadAddon().expectArena;
@@ -256,6 +309,12 @@ export const addon: Addon = {
   },
   get copy() {
     return loadAddon().copy;
+  },
+  get fetch() {
+    return loadAddon().fetch;
+  },
+  get fetched() {
+    return loadAddon().fetched;
   },
   get stats() {
     return loadAddon().stats;

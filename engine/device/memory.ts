@@ -1,6 +1,11 @@
 import { availableMemory, freeSwap, type Memory } from '../machine/memory.js';
 import { addon, type DeviceName } from './addon.js';
 
+/** Whether the addon threw this for want of memory, on a device or the host. */
+export function isOutOfMemory(error: unknown): error is Error {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === 'OUT_OF_MEMORY';
+}
+
 /** Where tensors of a device lie: in the machine's memory, or in memory of its own. Bytes. */
 export interface DeviceMemory extends Memory {
   /** Free swap space: slow, but not the end. None behind memory of a device's own. */

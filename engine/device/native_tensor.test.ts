@@ -21,6 +21,12 @@ describe('NativeTensor', () => {
     other.dispose();
   });
 
+  it('says by a code that there is no memory', () => {
+    const tooLarge = () => NativeTensor.onHeap('cpu', 'uint8', [2 ** 50]);
+    expect(tooLarge).toThrow('out of memory: cannot allocate 1125899906842624 bytes');
+    expect(tooLarge).toThrow(expect.objectContaining({ code: 'OUT_OF_MEMORY' }));
+  });
+
   it('rounds to bfloat16 by nearest even', () => {
     const t = NativeTensor.onHeap(defaultDevice(), 'bfloat16', [5]);
     // 1 + 2^-8 is half way between 1 and 1 + 2^-7; 1 + 3·2^-8 half way between 1 + 2^-7 and 1 + 2^-6.

@@ -10,7 +10,31 @@ const ARRAYS = {
   int32: Int32Array,
   float64: Float64Array,
   uint8: Uint8Array,
+  int16: Int16Array,
 } as const satisfies Record<DType, unknown>;
+
+/** The types of numbers that arithmetic is for. */
+export type FloatType = Extract<DType, 'float32' | 'bfloat16'>;
+
+/** Float values and what files need of them, however they are kept. */
+export interface FloatStore {
+  /** As files have the values. */
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly size: number;
+  readonly elementBytes: number;
+  readonly bytes: number;
+  /** Shares memory: `shape` elements from `elementOffset` on. */
+  view(shape: readonly number[], elementOffset?: number): FloatStore;
+  /** A new one that keeps values as this one does. */
+  like(): FloatStore;
+  /** Copies values in, from element `elementOffset` on. */
+  write(values: Float32Array, elementOffset?: number): void;
+  floats(): Float32Array;
+  /** Bytes of `dtype` from element `elementOffset` on: `host` decides how many. */
+  copyRaw(host: Uint8Array, elementOffset: number, direction: 'toHost'): void;
+  dispose(): void;
+}
 
 /** The number of elements of a shape. */
 export function sizeOf(shape: readonly number[]): number {
@@ -27,7 +51,7 @@ export function sizeOf(shape: readonly number[]): number {
  * from the heap (weights, optimizer state, what lives long) or from the device's arena (what a step makes and
  * drops). A view shares its parent's memory, which goes when the last of them is disposed.
  */
-export class NativeTensor implements Tensor {
+export class NativeTensor implements Tensor, FloatStore {
   readonly size: number;
 
   private constructor(
@@ -159,7 +183,7 @@ export class NativeTensor implements Tensor {
    * Copies values in, from element `elementOffset` on. Float32Array values are rounded to nearest even when the
    * tensor is bfloat16; otherwise the array's type must be the tensor's. Does nothing on `meta`.
    */
-  write(values: Float32Array | Int32Array | Float64Array | Uint8Array, elementOffset = 0): void {
+  write(values: Float32Array | Int32Array | Float64Array | Uint8Array | Int16Array, elementOffset = 0): void {
     const wanted = ARRAYS[this.dtype];
     if (!(values instanceof wanted))
       throw new Error(`a ${this.dtype} tensor takes a ${wanted.name}, not a ${values.constructor.name}`);
@@ -176,8 +200,8 @@ export class NativeTensor implements Tensor {
     }
   }
 
-  /** The values: Int32Array, Float64Array or Uint8Array by type, Float32Array for both float32 and bfloat16. */
-  read(): Float32Array | Int32Array | Float64Array | Uint8Array {
+  /** The values in the array of their type, which for bfloat16 is Float32Array too. */
+  read(): Float32Array | Int32Array | Float64Array | Uint8Array | Int16Array {
     if (this.dtype === 'bfloat16') {
       const wide = NativeTensor.onHeap(this.device, 'float32', [this.size]);
       addon.ops.cast({ y: wide, x: this, n: this.size });
@@ -188,6 +212,31 @@ export class NativeTensor implements Tensor {
     const host = new ARRAYS[this.dtype](this.size);
     addon.copy(this.handle, 0, host, false);
     return host;
+  }
+
+  /**
+   * What {@link read} gives as things are now, without waiting for the device: other JavaScript runs meanwhile. The tensor
+   * may be disposed then, but must not be written to.
+   */
+  async fetch(): Promise<Float32Array | Int32Array | Float64Array | Uint8Array | Int16Array> {
+    if (this.dtype === 'bfloat16') {
+      // In the arena, for a device may have to be waited for when other memory goes.
+      const wide = NativeTensor.inArena(this.device, 'float32', [this.size]);
+      addon.ops.cast({ y: wide, x: this, n: this.size });
+      const values = wide.fetch();
+      wide.dispose();
+      return values;
+    }
+    const kept = this.view([this.size]);
+    keepOnThrow(kept);
+    try {
+      const host = new ARRAYS[this.dtype](this.size);
+      const fetch = addon.fetch(kept.handle);
+      while (!addon.fetched(fetch, host)) await new Promise((next) => setImmediate(next));
+      return host;
+    } finally {
+      kept.dispose();
+    }
   }
 
   /** The values of a float tensor. */

@@ -1,22 +1,34 @@
 import type { NativeTensor } from '../device/native_tensor.js';
+import { takeColumns } from '../ops/columns.js';
 import { linear } from '../ops/linear.js';
 import { linearCrossEntropy, linearCrossEntropyWithGradient } from '../ops/linear_cross_entropy.js';
 import type { GradientOf } from './linear_layer.js';
 import type { Weight } from './parameters.js';
 
-/** Hidden states → the loss of each row's target. The weight [V, C] is the embedding itself in a tied model. */
+/**
+ * Hidden states → the loss of each row's target. The weight is the embedding itself in a tied model; it has a row for each
+ * of `vocab` words, and zeros behind them where the device wants more.
+ */
 export class LanguageModelHead {
-  constructor(readonly weight: Weight) {}
+  constructor(
+    readonly weight: Weight,
+    readonly vocab: number,
+  ) {}
 
   /** Float32 logits [rows, V] of hidden [rows, C]. */
   logits(hidden: NativeTensor): NativeTensor {
     const [rows] = hidden.shape;
-    return linear(hidden, this.weight.value, hidden.like([rows, this.weight.value.shape[0]], 'float32'));
+    const [words] = this.weight.value.shape;
+    const all = linear(hidden, this.weight.value, hidden.like([rows, words], 'float32'));
+    if (words === this.vocab) return all;
+    const logits = takeColumns(all, 0, this.vocab);
+    all.dispose();
+    return logits;
   }
 
   /** The loss of each row, float32 [rows], for hidden [rows, C] and targets int32 [rows]. */
   losses(hidden: NativeTensor, targets: NativeTensor): NativeTensor {
-    return linearCrossEntropy(hidden, this.weight.value, targets);
+    return linearCrossEntropy(hidden, this.weight.value, targets, this.vocab);
   }
 
   /**
@@ -29,13 +41,11 @@ export class LanguageModelHead {
     weights: NativeTensor,
     gradients: GradientOf,
   ): { loss: NativeTensor; dhidden: NativeTensor } {
-    const { loss, dh } = linearCrossEntropyWithGradient(
-      hidden,
-      this.weight.value,
-      targets,
-      weights,
-      gradients.of(this.weight),
-    );
+    const of = gradients.forProduct(this.weight);
+    const { loss, dh } = linearCrossEntropyWithGradient(hidden, this.weight.value, targets, weights, of?.dw, {
+      vocab: this.vocab,
+      accumulate: of?.accumulate,
+    });
     return { loss, dhidden: dh };
   }
 }

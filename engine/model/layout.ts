@@ -11,8 +11,10 @@ export interface ParameterSpec {
   initial: Initial;
   /** Whether weight decay applies: to everything but norms and biases, as Hugging Face's Trainer does. */
   decayed: boolean;
-  /** A frozen parameter has neither gradient nor moments nor, in bf16, a float32 master. */
+  /** A frozen parameter has neither gradient nor moments nor, in bf16, more of its value than that. */
   trainable: boolean;
+  /** A row a word: in memory there may be more rows than words, of zeros. */
+  isVocabulary?: true;
   /** Of a low-rank adapter (arXiv 2106.09685), of which `of` computes W + scale·B·A: A is [r, in], B [out, r]. */
   adapter?: { of: string; part: 'A' | 'B'; scale: number };
 }
@@ -24,6 +26,8 @@ export type ParameterGroup = readonly ParameterSpec[];
 export interface LayoutEntry extends ParameterSpec {
   offset: number;
   size: number;
+  /** Rows in memory. Those that the shape has not are zeros, and so are their gradients and moments. */
+  rows: number;
 }
 
 /** A stretch of the flat buffers that the optimizer treats alike. */
@@ -34,9 +38,9 @@ export interface LayoutRange {
 }
 
 /**
- * Where every parameter lies in the flat buffers. Trainable ones come first, so that gradients, moments and masters
- * are buffers of `trainableSize` elements with the same offsets; among these the decayed ones, so that AdamW,
- * clipping and zeroing are calls over ranges.
+ * Where every parameter lies in the flat buffers. Trainable ones come first, so that gradients, moments and remainders
+ * are buffers of `trainableSize` elements with the same offsets; among these the decayed ones, so that AdamW
+ * is a call a range.
  */
 export interface Layout {
   /** In the order of the specifications, which is that of files and of the seeds of new weights. */
@@ -53,8 +57,13 @@ export interface Layout {
 /** Groups start at multiples of 128 elements: 256 bytes in bfloat16, 512 in float32. */
 const ALIGN = 128;
 
-/** @throws Error for a group whose members differ in what the flat buffers keep of them, or that are not rows alike */
-export function layoutOf(groups: readonly ParameterGroup[]): Layout {
+/**
+ * @param vocabularyStep matrices with a row a word have rows up to a multiple of it
+ * @throws Error for a group whose members differ in what the flat buffers keep of them, or that are not rows alike
+ */
+export function layoutOf(groups: readonly ParameterGroup[], vocabularyStep = 1): Layout {
+  const rowsOf = ({ shape: [rows], isVocabulary }: ParameterSpec) =>
+    isVocabulary ? Math.ceil(rows / vocabularyStep) * vocabularyStep : rows;
   const offsets = new Map<ParameterSpec, number>();
   let end = 0;
   const aligned = () => (end = Math.ceil(end / ALIGN) * ALIGN);
@@ -65,7 +74,7 @@ export function layoutOf(groups: readonly ParameterGroup[]): Layout {
       aligned();
       for (const spec of group) {
         offsets.set(spec, end);
-        end += sizeOf(spec.shape);
+        end += rowsOf(spec) * sizeOf(spec.shape.slice(1));
       }
     }
     return { offset, size: aligned() - offset };
@@ -81,6 +90,7 @@ export function layoutOf(groups: readonly ParameterGroup[]): Layout {
     ...spec,
     offset: offsets.get(spec)!,
     size: sizeOf(spec.shape),
+    rows: rowsOf(spec),
   }));
   return {
     entries,

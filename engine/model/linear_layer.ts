@@ -6,7 +6,7 @@ import type { Gradients, Parameters, Weight } from './parameters.js';
 import { biasOf } from './specs.js';
 
 /** Where backward finds what the gradient of a weight is added to, if it is wanted at all. */
-export type GradientOf = Pick<Gradients, 'of'>;
+export type GradientOf = Pick<Gradients, 'of' | 'forProduct'>;
 
 /** A low-rank update (LoRA, arXiv 2106.09685) of rows offset … of a weight: scale·B·A, with A [r, in], B [rows, r]. */
 export interface Adapter {
@@ -56,21 +56,21 @@ export class LinearLayer {
 
   /** Adds the gradients of what is trained here, for the x that went in. */
   backwardWeight(dy: NativeTensor, x: NativeTensor, gradients: GradientOf): void {
-    const dw = gradients.of(this.weight);
-    if (dw) linearBackwardWeight(dw, dy, x);
+    const of = gradients.forProduct(this.weight);
+    if (of) linearBackwardWeight(of.dw, dy, x, of);
     const db = this.bias && gradients.of(this.bias);
     if (db) biasBackward(db, dy);
     for (const adapter of this.adapters) {
       const dz = columnsOf(adapter, dy);
-      const [da, dB] = [adapter.a, adapter.b].map((weight) => gradients.of(weight));
+      const [da, dB] = [adapter.a, adapter.b].map((weight) => gradients.forProduct(weight));
       if (dB) {
         const u = scaled(linear(x, adapter.a.value), adapter);
-        linearBackwardWeight(dB, dz, u);
+        linearBackwardWeight(dB.dw, dz, u, dB);
         u.dispose();
       }
       if (da) {
         const du = scaled(linearBackwardInput(dz, adapter.b.value), adapter);
-        linearBackwardWeight(da, du, x);
+        linearBackwardWeight(da.dw, du, x, da);
         du.dispose();
       }
       dz.dispose();

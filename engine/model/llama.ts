@@ -19,6 +19,7 @@ export class LlamaForCausalLM {
     this.trunk = new Trunk(parameters);
     this.head = new LanguageModelHead(
       parameters.config.tieWordEmbeddings ? this.trunk.embedding : parameters.weight(HEAD),
+      parameters.config.vocabSize,
     );
     this.ropeTables = new RopeTables(parameters.config, parameters.device);
   }

@@ -30,7 +30,7 @@ function openModel(adapter: string): LlamaForCausalLM {
   );
   const config = readLlamaConfig(join(goldens, 'base'));
   const specs = loraSpecs(causalLmSpecs(config), { r, alpha: lora_alpha, targetModules: target_modules });
-  const parameters = new Parameters(config, defaultDevice(), 'fp32', specs);
+  const parameters = new Parameters(config, defaultDevice(), 'fp32', { specs });
   const base = readSafetensors(join(goldens, 'base', 'model.safetensors'));
   const saved = readSafetensors(join(goldens, adapter, 'adapter_model.safetensors'));
   fill(parameters, (name) => base.get(name) ?? saved.get(`base_model.model.${name}`));

@@ -1,16 +1,26 @@
-import type { DeviceName } from '../device/addon.js';
-import { keepOnThrow, NativeTensor, release } from '../device/native_tensor.js';
+import { addon, type DeviceName } from '../device/addon.js';
+import {
+  type FloatStore,
+  type FloatType,
+  keepOnThrow,
+  NativeTensor,
+  sizeOf,
+} from '../device/native_tensor.js';
 import { cast, fill, fillNormal } from '../ops/elementwise.js';
 import type { LlamaConfig } from './config.js';
 import { type Layout, type LayoutEntry, layoutOf, type ParameterGroup } from './layout.js';
 import { causalLmSpecs } from './specs.js';
+import { SplitTensor } from './split_tensor.js';
 
-/** `bf16`: bfloat16 weights, activations and GEMMs; master weights, gradients, moments and statistics stay float32. */
+/**
+ * `bf16`: bfloat16 weights, activations and GEMMs. What the optimizer updates are float32 values all the same, of which the
+ * weights are the nearest bfloat16; statistics are float32, gradients and moments what they are asked to be.
+ */
 export type Precision = 'fp32' | 'bf16';
 
 /** A parameter, or several that lie next to each other, as one tensor that ops take. */
 export interface Weight {
-  /** A view of what arithmetic uses. */
+  /** A view of what arithmetic uses, with all rows that memory has (see {@link LayoutEntry.rows}). */
   value: NativeTensor;
   /** Where it lies in the flat buffers. */
   offset: number;
@@ -22,8 +32,10 @@ export class Parameters {
   readonly layout: Layout;
   /** The weights that arithmetic uses, float32 or bfloat16 [layout.size]. */
   readonly flat: NativeTensor;
-  /** What the optimizer updates, float32 [layout.trainableSize]: in fp32 the first part of `flat` itself. */
-  readonly master: NativeTensor;
+  /** In bf16, what the weights that are trained leave of their float32 values: int16 [layout.trainableSize]. */
+  readonly remainder: NativeTensor | undefined;
+  /** What is trained, as the float32 values that the optimizer updates [layout.trainableSize]. */
+  readonly master: FloatStore;
   private readonly weights: Weight[] = [];
   private readonly byName: ReadonlyMap<string, LayoutEntry>;
 
@@ -31,31 +43,31 @@ export class Parameters {
     readonly config: LlamaConfig,
     readonly device: DeviceName,
     readonly precision: Precision,
-    specs: readonly ParameterGroup[] = causalLmSpecs(config),
+    {
+      specs = causalLmSpecs(config),
+      remainderOnHost = false,
+    }: { specs?: readonly ParameterGroup[]; remainderOnHost?: boolean } = {},
   ) {
-    this.layout = layoutOf(specs);
+    this.layout = layoutOf(specs, addon.vocabularyStep(device));
     this.byName = new Map(this.layout.entries.map((entry) => [entry.name, entry]));
     const { size, trainableSize } = this.layout;
-    if (precision === 'bf16') {
-      this.flat = NativeTensor.onHeap(device, 'bfloat16', [size]);
-      this.master = zeros(device, trainableSize);
-    } else {
-      this.flat = zeros(device, size);
-      this.master = this.flat.view([trainableSize]);
-    }
+    this.flat = zeros(device, precision === 'bf16' ? 'bfloat16' : 'float32', size);
+    if (precision === 'bf16') this.remainder = zeros(device, 'int16', trainableSize, remainderOnHost);
+    const trained = this.flat.view([trainableSize]);
+    this.master = this.remainder ? new SplitTensor(trained, this.remainder.view([trainableSize])) : trained;
   }
 
   /** The parameters of these names, which lie next to each other, as one tensor. */
   weight(...names: readonly string[]): Weight {
-    const [first, ...others] = names.map((name) => this.entry(name));
-    let { offset, size } = first;
-    for (const other of others) {
-      if (other.offset !== offset + size)
-        throw new Error(`${names.join(', ')} do not lie next to each other`);
-      size += other.size;
-    }
+    const entries = names.map((name) => this.entry(name));
+    const [first] = entries;
     const [, ...row] = first.shape;
-    const rows = [first, ...others].reduce((sum, { shape }) => sum + shape[0], 0);
+    let rows = 0;
+    for (const entry of entries) {
+      if (entry.offset !== first.offset + rows * sizeOf(row))
+        throw new Error(`${names.join(', ')} do not lie next to each other`);
+      rows += entry.rows;
+    }
     const weight = {
       value: this.flat.view([rows, ...row], first.offset),
       offset: first.offset,
@@ -69,24 +81,24 @@ export class Parameters {
     return this.byName.has(name);
   }
 
-  /** One parameter, as exactly as it is kept: a view to be disposed by the caller: its master, if it has one. */
-  tensor(name: string): NativeTensor {
+  /** One parameter, as exactly as it is kept: a view to be disposed by the caller. */
+  tensor(name: string): NativeTensor | SplitTensor {
     const { shape, offset, trainable } = this.entry(name);
-    return (trainable ? this.master : this.flat).view(shape, offset);
+    const value = this.flat.view(shape, offset);
+    if (this.precision === 'fp32') return value;
+    return new SplitTensor(value, trainable ? this.remainder!.view(shape, offset) : undefined);
+  }
+
+  /** Sets one parameter to the values of a float32 tensor. */
+  take(name: string, x: NativeTensor): void {
+    const to = this.tensor(name);
+    if (to instanceof SplitTensor) to.take(x);
+    else cast(to, x);
+    to.dispose();
   }
 
   get entries(): Layout['entries'] {
     return this.layout.entries;
-  }
-
-  /** Brings the weights that arithmetic uses up to date after the masters were written other than by the optimizer. */
-  mastersChanged(): void {
-    if (this.precision === 'fp32') return;
-    for (const [offset, size] of piecesOf(this.layout.trainableSize)) {
-      const [to, from] = [this.flat, this.master].map((t) => t.view([size], offset));
-      cast(to, from);
-      release(to, from);
-    }
   }
 
   /** A new model's values: a function of `seed`, and of each parameter's place among the specifications. */
@@ -96,24 +108,23 @@ export class Parameters {
 
   /** {@link initialize}, a parameter at a time: a large model takes longer than a user waits for Ctrl-C. */
   *initializing(seed: number): Generator<string> {
-    for (const [stream, { name, shape, initial }] of this.entries.entries()) {
+    for (const [stream, { name, initial }] of this.entries.entries()) {
       const tensor = this.tensor(name);
-      const wide = tensor.dtype === 'float32' ? tensor : tensor.like(shape, 'float32');
-      if ('normal' in initial) fillNormal(wide, { seed, stream, std: initial.normal });
-      else fill(wide, initial.constant);
-      if (wide !== tensor) {
-        cast(tensor, wide);
-        wide.dispose();
-      }
+      const make = (values: NativeTensor, place = 0) => {
+        if ('normal' in initial) fillNormal(values, { seed, stream, place, std: initial.normal });
+        else fill(values, initial.constant);
+      };
+      if (tensor instanceof SplitTensor) tensor.fill(make);
+      else make(tensor);
       tensor.dispose();
       yield name;
     }
-    this.mastersChanged();
   }
 
   dispose(): void {
     for (const { value } of this.weights) value.dispose();
     this.master.dispose();
+    this.remainder?.dispose();
     this.flat.dispose();
   }
 
@@ -124,40 +135,71 @@ export class Parameters {
   }
 }
 
-/** Gradients of all trainable parameters, flat float32, with the views that backward adds to. */
+/**
+ * Gradients of all trainable parameters, flat, with the views that backward adds to. zero() fills nothing: what is left of
+ * an earlier step is written over by the first product of the next one, or filled where somebody else wants it.
+ */
 export class Gradients {
-  readonly flat: NativeTensor;
+  private readonly all: NativeTensor;
   private readonly views = new Map<Weight, NativeTensor>();
+  /** Those that hold an earlier step's values, and count as zeros. */
+  private readonly stale = new Set<NativeTensor>();
 
-  constructor(readonly parameters: Parameters) {
-    this.flat = zeros(parameters.device, parameters.layout.trainableSize);
+  /** bfloat16 is for parameters in bf16: each product that adds to a gradient then rounds it once. */
+  constructor(
+    readonly parameters: Parameters,
+    dtype: FloatType = 'float32',
+  ) {
+    this.all = zeros(parameters.device, dtype, parameters.layout.trainableSize);
+  }
+
+  get flat(): NativeTensor {
+    for (const view of this.stale) fill(view, 0);
+    this.stale.clear();
+    return this.all;
   }
 
   /** What the gradient of a weight is added to, of its shape; undefined for a frozen one, whose gradient nobody wants. */
   of(weight: Weight): NativeTensor | undefined {
+    const sum = this.forProduct(weight);
+    if (sum && !sum.accumulate) fill(sum.dw, 0);
+    return sum?.dw;
+  }
+
+  /** The same for a product, which writes over what is there where it need not accumulate. It must, then. */
+  forProduct(weight: Weight): { dw: NativeTensor; accumulate: boolean } | undefined {
     if (!weight.trainable) return undefined;
-    const known = this.views.get(weight);
-    if (known) return known;
-    const view = this.flat.view(weight.value.shape, weight.offset);
-    // It stays when the pass that first wanted it fails.
-    keepOnThrow(view);
-    this.views.set(weight, view);
-    return view;
+    let dw = this.views.get(weight);
+    if (!dw) {
+      dw = this.all.view(weight.value.shape, weight.offset);
+      // It stays when the pass that first wanted it fails.
+      keepOnThrow(dw);
+      this.views.set(weight, dw);
+    }
+    return { dw, accumulate: !this.stale.delete(dw) };
   }
 
   zero(): void {
-    fill(this.flat, 0);
+    for (const view of this.views.values()) this.stale.add(view);
   }
 
   dispose(): void {
     for (const view of this.views.values()) view.dispose();
-    this.flat.dispose();
+    this.all.dispose();
   }
 }
 
-/** A flat float32 heap tensor of zeros. The gaps that alignment leaves must be 0 too: norms are summed over them. */
-export function zeros(device: DeviceName, size: number): NativeTensor {
-  const t = NativeTensor.onHeap(device, 'float32', [size]);
+/**
+ * A flat tensor of zeros, on the heap or the host. The gaps that alignment leaves must be 0 too: norms are summed over
+ * them.
+ */
+export function zeros(
+  device: DeviceName,
+  dtype: FloatType | 'int16',
+  size: number,
+  onHost = false,
+): NativeTensor {
+  const t = onHost ? NativeTensor.onHost(device, dtype, [size]) : NativeTensor.onHeap(device, dtype, [size]);
   for (const [offset, length] of piecesOf(size)) {
     const piece = t.view([length], offset);
     fill(piece, 0);

@@ -59,6 +59,7 @@ function llamaSpecs(config: LlamaConfig, head: Named[], trainable: Trainable): P
       initial: { normal: config.initializerRange },
       decayed: true,
       trainable: trainable(name),
+      ...(name === EMBEDDING || name === HEAD ? { isVocabulary: true } : {}),
     }));
   const norm = ([name]: string[]): ParameterSpec[] => [
     { name, shape: [c], initial: { constant: 1 }, decayed: false, trainable: trainable(name) },

@@ -21,7 +21,8 @@ i64 Arena::allocate(i64 wanted, bool workspace) {
   } else {
     offset = top_;
     if (bytes > reserved_ - offset)
-      throw OpError("out of memory: the " + std::to_string(reserved_) + " bytes reserved for the arena are used up");
+      throw OutOfMemory("out of memory: the " + std::to_string(reserved_) +
+                        " bytes reserved for the arena are used up");
     top_ = offset + bytes;
     if (top_ > high_water_) {
       high_water_ = top_;

@@ -27,6 +27,19 @@ std::vector<const DeviceKind*>& kinds() {
 
 }  // namespace
 
+std::unique_ptr<Memory::Fetch> Memory::fetch(const char* from, i64 bytes) {
+  struct AtOnce : Fetch {
+    Memory& memory;
+    const char* from;
+    AtOnce(Memory& memory, const char* from, i64 bytes) : Fetch(bytes), memory(memory), from(from) {}
+    bool advance(char* host) override {
+      if (bytes > 0) memory.copy_out(host, from, bytes);
+      return true;
+    }
+  };
+  return std::make_unique<AtOnce>(*this, from, bytes);
+}
+
 Device::Device(const DeviceKind& kind, std::string name, const OpTable& ops, Memory* memory)
     : kind_(kind),
       name_(std::move(name)),
@@ -100,6 +113,11 @@ void Device::copy_out(void* host, const char* from, i64 bytes) {
   if (!memory_) throw OpError(name_ + " holds no values");
   memory_->synchronize();
   if (bytes > 0) memory_->copy_out(host, from, bytes);
+}
+
+std::unique_ptr<Memory::Fetch> Device::fetch(const char* from, i64 bytes) {
+  if (!memory_) throw OpError(name_ + " holds no values");
+  return memory_->fetch(from, bytes);
 }
 
 void Device::reset_counts() {

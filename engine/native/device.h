@@ -2,6 +2,7 @@
 //
 // To add a device: a folder like cpu/ with a DeviceKind, and its line in device.cpp.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,18 @@ class Memory {
   virtual void copy_in(char* to, const void* host, i64 bytes) = 0;
   virtual void copy_out(void* host, const char* from, i64 bytes) = 0;
 
+  // A copy out that nobody waits for.
+  struct Fetch {
+    const i64 bytes;
+    explicit Fetch(i64 bytes) : bytes(bytes) {}
+    virtual ~Fetch() = default;
+    // Brings to the host what has come; whether that was the last of it. Throws OpError when what was asked before fails.
+    virtual bool advance(char* host) = 0;
+  };
+  // Comes after all that was asked for until now. The source must stay as it is until it is there. Of a device without a
+  // stream: at the first look.
+  virtual std::unique_ptr<Fetch> fetch(const char* from, i64 bytes);
+
   // The device's own memory; nothing where it is the host's.
   struct Room {
     i64 total = 0, free = 0;
@@ -76,6 +89,18 @@ struct DeviceKind {
   Memory& (*memory)();
   // What computes there, and how products of operands of `products` are made: in words for a person.
   std::string (*description)(DType products);
+
+  // Of a device that chooses by trying how it computes: what it has chosen so far, for the bits of its results depend on
+  // it. Text for a checkpoint to keep, whose first line says on what it was tried.
+  std::string (*chosen)() = nullptr;
+  // Goes on with such choices. False where they were tried on something else, and are of no use.
+  bool (*choose)(const std::string& chosen) = nullptr;
+  // What the choosing has come to in this process, in words for a person; empty where there is nothing to tell.
+  std::string (*account)() = nullptr;
+
+  // Matrices with a row a word (embedding, head) get rows up to a multiple of it in memory, of zeros, so that lines of
+  // logits start where the device likes it.
+  i64 vocabulary_step = 1;
 };
 
 // A device in use, or the plan of one (`meta`): the same counts, and ops that do nothing, without memory. What is
@@ -113,9 +138,14 @@ class Device {
   // Throw OpError on a plan, which holds no values. copy_out() waits for what was asked of the device before.
   void copy_in(char* to, const void* host, i64 bytes);
   void copy_out(void* host, const char* from, i64 bytes);
+  std::unique_ptr<Memory::Fetch> fetch(const char* from, i64 bytes);
 
   Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
   i64 row_step() const { return kind_.row_step; }
+  i64 vocabulary_step() const { return kind_.vocabulary_step; }
+  std::string chosen() const { return kind_.chosen ? kind_.chosen() : ""; }
+  bool choose(const std::string& chosen) const { return kind_.choose && kind_.choose(chosen); }
+  std::string account() const { return kind_.account ? kind_.account() : ""; }
   const Arena& arena() const { return arena_; }
   i64 heap_bytes() const { return heap_bytes_; }
   i64 heap_high_water() const { return heap_high_water_; }

@@ -45,7 +45,7 @@
      REQUIRE(sum || !residual, "a residual needs a sum to go to"), cost(0))                                        \
   /* dx = dresidual (optional) + rstd·(w·dy − x·rstd²·mean(w·dy·x)); dw += Σ_rows dy·x·rstd (dw optional). */      \
   OP(rmsnorm_backward, (Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows, i64 dim),              \
-     NEED(dx, rows * dim, floats), OPTIONAL(dw, dim, f32s), NEED(dy, rows * dim, floats),                          \
+     NEED(dx, rows * dim, floats), OPTIONAL(dw, dim, floats), NEED(dy, rows * dim, floats),                        \
      NEED(x, rows * dim, floats), NEED(w, dim, floats), NEED(rstd, rows, f32s),                                    \
      OPTIONAL(dresidual, rows * dim, floats), SAME_TYPE(x, dy), SAME_TYPE(x, w), SAME_TYPE(x, dx),                 \
      SAME_TYPE_IF(x, dresidual), cost(0))                                                                          \
@@ -97,7 +97,7 @@
      REQUIRE(x_stride == 0 || x_stride >= columns, "rows of x overlap"), cost(0))                               \
   /* y[c] += Σ_r x[r, c], each column summed in float64 in a fixed order: the gradient of a bias. */              \
   OP(sum_columns, (Out y, In x, i64 rows, i64 columns),                                                            \
-     NEED(y, columns, f32s), NEED(x, rows * columns, floats), cost(0))                                          \
+     NEED(y, columns, floats), NEED(x, rows * columns, floats), cost(0))                                        \
   /* SwiGLU (arXiv 2002.05202): y = silu(gate) · up, with gate_up [rows, 2·dim] = gate | up. */                    \
   OP(swiglu_forward, (Out y, In gate_up, i64 rows, i64 dim),                                                       \
      NEED(y, rows * dim, floats), NEED(gate_up, 2 * rows * dim, floats), SAME_TYPE(y, gate_up), cost(0))           \
@@ -117,7 +117,7 @@
      NEED(table, table_rows * dim, numbers), NEED(x, (rows - 1) * x_stride + dim, numbers), NEED(ids, rows, i32s), \
      SAME_TYPE(table, x),                                                                                          \
      REQUIRE(x_stride >= dim, "rows of " + text(dim) + " elements do not fit into " + text(x_stride)), cost(0))    \
-  /* table[ids[i]] += dy[i], in the order of i. */                                                                 \
+  /* table[ids[i]] += dy[i], in the order of i: summed in float32, so that a row of bfloat16 is rounded once. */   \
   OP(scatter_add_rows, (Out table, In dy, In ids, i64 rows, i64 dim, i64 table_rows),                              \
      NEED(table, table_rows * dim, floats), NEED(dy, rows * dim, floats), NEED(ids, rows, i32s), cost(0))          \
   /* Cross entropy of rows of logits with the target ids: loss[i] = lse[i] − logits[i, target]. When dlogits is    \
@@ -134,11 +134,26 @@
   /* AdamW (arXiv 1711.05101), step t counted from 1, on g·scale: p ·= 1 − lr·weight_decay;                         \
      m = β1 m + (1−β1) g; v = β2 v + (1−β2) g²; p −= lr/(1−β1^t) · m / (√v/√(1−β2^t) + eps).                       \
      update: {t, lr, norm, scale}, see clip_scale; nothing changes when norm or scale is not finite.                \
-     p16 (optional) receives p rounded to bfloat16. */                                                             \
+     p in bfloat16 comes with its remainder: the two of split_float. m and v in bfloat16 are rounded to one of their \
+     two neighbours at random, the nearer the likelier, so that they are right on average: 16 random bits are added to \
+     the 16 that are then cut off. They are the upper 16 for m, and the next 16 for v, of number place + i of the stream \
+     2³² + t of seed (fill_normal's generator). */                                                                 \
   OP(adamw,                                                                                                        \
-     (Out p, Out m, Out v, Out p16, In g, In update, i64 n, f64 beta1, f64 beta2, f64 eps, f64 weight_decay),       \
-     NEED(p, n, f32s), NEED(m, n, f32s), NEED(v, n, f32s), OPTIONAL(p16, n, bf16s), NEED(g, n, f32s),              \
-     NEED(update, 4, f64s), cost(0))                                                                            \
+     (Out p, Out remainder, Out m, Out v, In g, In update, i64 n, f64 beta1, f64 beta2, f64 eps, f64 weight_decay,   \
+      i64 seed, i64 place),                                                                                        \
+     NEED(p, n, floats), OPTIONAL(remainder, n, i16s), NEED(m, n, floats), NEED(v, n, floats), SAME_TYPE(m, v),    \
+     NEED(g, n, floats), NEED(update, 4, f64s),                                                                    \
+     REQUIRE((p.dtype == DType::bf16) == bool(remainder), "parameters in bfloat16, and they alone, have a remainder"), \
+     cost(0))                                                                                                      \
+  /* x as two numbers of 16 bits: high is the nearest bfloat16, ties away from zero, and low what is left of x's pattern, \
+     which is high · 2¹⁶ + low, low being signed. So low is negative where x was rounded up, ties among them; had they \
+     gone to the even neighbour, as in cast, nobody could tell on which side of it they lay. low is optional. A NaN     \
+     stays one, with low = 0. */                                                                                   \
+  OP(split_float, (Out high, Out low, In x, i64 n),                                                                \
+     NEED(high, n, bf16s), OPTIONAL(low, n, i16s), NEED(x, n, f32s), cost(0))                                      \
+  /* The same x again. */                                                                                          \
+  OP(join_float, (Out x, In high, In low, i64 n),                                                                  \
+     NEED(x, n, f32s), NEED(high, n, bf16s), NEED(low, n, i16s), cost(0))                                          \
   /* out[0] = Σ x², summed in float64 over blocks of a fixed size, so that the thread count does not change it. */ \
   OP(sum_squares, (Out out, In x, i64 n), NEED(out, 1, f64s), NEED(x, n, floats),                                  \
      cost(0))                                                                                                      \
@@ -150,9 +165,10 @@
      NEED(y, n, floats), NEED(x, n, floats), OPTIONAL(z, n, floats), cost(0))                                      \
   /* y = x with y's type: bfloat16 rounds to nearest even, int32 drops the fraction, uint8 (a truth value) is x ≠ 0. */ \
   OP(cast, (Out y, In x, i64 n), NEED(y, n, castable), NEED(x, n, castable), cost(0))                              \
-  OP(fill, (Out y, i64 n, f64 value), NEED(y, n, castable), cost(0))                                               \
-  /* y[i] ~ N(0, std²), a function of (seed, stream, i) alone. */                                                  \
-  OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, f64 std), NEED(y, n, f32s), cost(0))                        \
+  OP(fill, (Out y, i64 n, f64 value), NEED(y, n, castable | i16s), cost(0))                                        \
+  /* y[i] ~ N(0, std²), a function of (seed, stream, place + i) alone; place is even. */                           \
+  OP(fill_normal, (Out y, i64 n, i64 seed, i64 stream, i64 place, f64 std),                                        \
+     NEED(y, n, f32s), REQUIRE(place % 2 == 0, "place is " + text(place) + ", it must be even"), cost(0))          \
   /* TF.js's elementwise kernels of two tensors: y, dense in `shape`, = a ∘ b, each read through strides in elements \
      (0 repeats a value). squared_difference is (a−b)². y of a comparison is uint8. */                             \
   OP(binary, (Out y, In a, In b, Binary op, Four shape, Four a_strides, Four b_strides),                           \
@@ -184,6 +200,22 @@ using Four = std::array<i64, 4>;
 #define TSTRAIN_ENUM(type, ...) enum class type { __VA_ARGS__ };
 TSTRAIN_CHOICES(TSTRAIN_ENUM)
 #undef TSTRAIN_ENUM
+
+// The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
+template <class T>
+struct Words;
+#define TSTRAIN_WORDS(type, ...)                          \
+  template <>                                             \
+  struct Words<type> {                                    \
+    static constexpr const char* list = #__VA_ARGS__;     \
+    static constexpr i64 count = [] {                     \
+      i64 n = 1;                                          \
+      for (const char* c = list; *c; c++) n += *c == ','; \
+      return n;                                           \
+    }();                                                  \
+  };
+TSTRAIN_CHOICES(TSTRAIN_WORDS)
+#undef TSTRAIN_WORDS
 
 inline bool is_comparison(Binary op) { return op >= Binary::equal; }
 

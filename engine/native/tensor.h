@@ -10,13 +10,15 @@ namespace tstrain {
 using i64 = std::int64_t;
 using f64 = double;
 
-enum class DType : std::uint8_t { f32 = 0, bf16 = 1, i32 = 2, f64 = 3, u8 = 4 };
+enum class DType : std::uint8_t { f32 = 0, bf16 = 1, i32 = 2, f64 = 3, u8 = 4, i16 = 5 };
+constexpr i64 kDTypes = 6;
 
 inline i64 size_of(DType t) {
   switch (t) {
     case DType::f32:
     case DType::i32: return 4;
-    case DType::bf16: return 2;
+    case DType::bf16:
+    case DType::i16: return 2;
     case DType::f64: return 8;
     case DType::u8: return 1;
   }
@@ -30,6 +32,7 @@ inline const char* name_of(DType t) {
     case DType::i32: return "int32";
     case DType::f64: return "float64";
     case DType::u8: return "uint8";
+    case DType::i16: return "int16";
   }
   return "?";
 }
@@ -42,6 +45,12 @@ struct bf16 {
 // A mistake in a call. Caught at the N-API border and turned into a JavaScript Error.
 struct OpError : std::runtime_error {
   using std::runtime_error::runtime_error;
+};
+
+// Memory that is not there; its JavaScript Error has a code.
+struct OutOfMemory : OpError {
+  using OpError::OpError;
+  static constexpr const char* code = "OUT_OF_MEMORY";
 };
 
 // `data` is null on the meta device, so presence is told apart from the address: an op's optional tensor that

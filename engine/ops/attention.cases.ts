@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  alignTensors,
   dot,
   empty,
   expectClose,
@@ -86,6 +87,50 @@ function reference(qkv: Float64Array, lengths: number[], z: Heads): { out: Float
   return { out, lse };
 }
 
+/**
+ * dqkv of dout, from the formulas of softmax's gradient: with p the probabilities and delta = Σ out·dout, of each score
+ * ds = p·(dout·v − delta), and dv = Σ p·dout, dq = Σ ds·k, dk = Σ ds·q.
+ */
+function referenceGradient(
+  qkv: Float64Array,
+  dout: Float64Array,
+  lengths: number[],
+  { heads, kvHeads, headDim: d }: Heads,
+): Float64Array {
+  const stride = (heads + 2 * kvHeads) * d;
+  const scale = 1 / Math.sqrt(d);
+  const { out, lse } = reference(qkv, lengths, { heads, kvHeads, headDim: d });
+  const tokens = qkv.length / stride;
+  const dqkv = new Float64Array(qkv.length);
+  const row = (a: Float64Array, at: number) => a.subarray(at, at + d);
+  const product = (x: Float64Array, y: Float64Array) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+  const add = (to: Float64Array, weight: number, x: Float64Array) => {
+    for (let i = 0; i < d; i++) to[i] += weight * x[i];
+  };
+  let start = 0;
+  for (const n of lengths) {
+    for (let h = 0; h < heads; h++) {
+      const kAt = (heads + Math.floor((h * kvHeads) / heads)) * d;
+      const vAt = kAt + kvHeads * d;
+      for (let t = start; t < start + n; t++) {
+        const q = row(qkv, t * stride + h * d);
+        const g = row(dout, (t * heads + h) * d);
+        const delta = product(g, row(out, (t * heads + h) * d));
+        for (let s = start; s <= t; s++) {
+          const k = row(qkv, s * stride + kAt);
+          const p = Math.exp(product(q, k) * scale - lse[h * tokens + t]);
+          const ds = p * (product(g, row(qkv, s * stride + vAt)) - delta) * scale;
+          add(row(dqkv, t * stride + h * d), ds, k);
+          add(row(dqkv, s * stride + kAt), ds, q);
+          add(row(dqkv, s * stride + vAt), p, g);
+        }
+      }
+    }
+    start += n;
+  }
+  return dqkv;
+}
+
 /** On a device, between borders. */
 const onDevice = (device: DeviceName, host: HostDocuments): Documents =>
   documentsFrom(
@@ -111,6 +156,44 @@ function tolerance(type: FloatType, v: Float64Array) {
   };
 }
 
+/**
+ * In bfloat16 the result is rounded, out was, which moves delta, and a kernel may round p and ds before they meet dout, q
+ * and k: each by 2⁻⁹ at most, in sums whose terms are as large as the largest elements.
+ */
+function gradientTolerance(type: FloatType, gradient: Float64Array) {
+  return {
+    relative: ROUNDING[type],
+    absolute: (type === 'float32' ? 4e-6 : ROUNDING.bfloat16) * maxAbs(gradient),
+  };
+}
+
+/** Attention of packed rows and its gradient, each element against the formulas. */
+function againstReference(device: DeviceName, type: FloatType, z: Heads, lengths: number[]) {
+  const random = new Random(z.headDim);
+  const documents = documentsOf(device, lengths);
+  const tokens = lengths.reduce((a, b) => a + b);
+  const stride = (z.heads + 2 * z.kvHeads) * z.headDim;
+  const qkv = normal(device, type, random, [tokens, stride]);
+  const dout = normal(device, type, random, [tokens, z.heads * z.headDim]);
+  const [fqkv, fdout] = [qkv, dout].map(valuesOf);
+
+  const { out, lse } = attention(qkv, documents, z);
+  const expected = reference(fqkv, lengths, z);
+  expectClose(valuesOf(out), expected.out, tolerance(type, fqkv), 'out');
+  expectClose(valuesOf(lse), expected.lse, { absolute: 1e-5 }, 'lse');
+
+  const dqkv = attentionBackward(dout, { out, lse, qkv }, documents, z);
+  const gradient = valuesOf(dqkv);
+  expectClose(
+    gradient,
+    referenceGradient(fqkv, fdout, lengths, z),
+    gradientTolerance(type, gradient),
+    'dqkv',
+  );
+  for (const t of [out, lse, dqkv]) t.dispose();
+  return { fqkv, fdout, gradient };
+}
+
 export const cases: OpCases = (device) => {
   describe.each(FLOATS)('%s', (type) => {
     it.each([
@@ -123,28 +206,16 @@ export const cases: OpCases = (device) => {
       { z: heads(1, 1, 64), lengths: [130] },
       { z: heads(2, 2, 128), lengths: [65, 1, 3] },
     ])('heads $z.heads/$z.kvHeads of $z.headDim, documents of $lengths tokens', ({ z, lengths }) => {
-      const random = new Random(z.headDim);
-      const documents = documentsOf(device, lengths);
-      const tokens = lengths.reduce((a, b) => a + b);
-      const stride = (z.heads + 2 * z.kvHeads) * z.headDim;
-      const qkv = normal(device, type, random, [tokens, stride]);
-      const dout = normal(device, type, random, [tokens, z.heads * z.headDim]);
-      const [fqkv, fdout] = [qkv, dout].map(valuesOf);
-
-      const { out, lse } = attention(qkv, documents, z);
-      const expected = reference(fqkv, lengths, z);
-      expectClose(valuesOf(out), expected.out, tolerance(type, fqkv), 'out');
-      expectClose(valuesOf(lse), expected.lse, { absolute: 1e-5 }, 'lse');
-
-      const dqkv = attentionBackward(dout, { out, lse, qkv }, documents, z);
+      // Of 128 by a card's tensor cores, of 64 by the kernels for what is not aligned.
+      if (z.headDim === 128) alignTensors();
+      const { fqkv, fdout, gradient } = againstReference(device, type, z, lengths);
       // In bfloat16, out is rounded when it comes back for Σ out·dout, and so is the result; scores may be as well.
       expectGradient(
         (x) => dot(reference(x, lengths, z).out, fdout),
         fqkv,
-        valuesOf(dqkv),
+        gradient,
         type === 'float32' ? 1e-5 : 2 ** -6,
       );
-      for (const t of [out, lse, dqkv]) t.dispose();
     });
 
     // Regions of a cache as decoding leaves them: room behind each text, in any order.
@@ -153,6 +224,7 @@ export const cases: OpCases = (device) => {
       { tokens: 3, keys: { start: 3, length: 3 } },
       { tokens: 65, keys: { start: 240, length: 70 } },
       { tokens: 2, keys: { start: 20, length: 65 } },
+      { tokens: 3, keys: { start: 310, length: 33 } },
       { tokens: 0, keys: { start: 0, length: 0 } },
       { tokens: 1, keys: { start: 85, length: 1 } },
     ];
@@ -160,10 +232,13 @@ export const cases: OpCases = (device) => {
     it.each([
       [heads(4, 2, 12), inCache],
       [heads(3, 3, 64), inCache],
+      [heads(2, 1, 80), inCache],
+      [heads(2, 2, 96), inCache],
       [heads(2, 1, 128), inCache],
       [heads(8, 2, 6), [{ tokens: 1, keys: { start: 11, length: 64 } }]],
       [heads(1, 1, 2), [{ tokens: 64, keys: { start: 300, length: 64 } }]],
     ])('heads %o: the newest tokens of texts in a cache, %j', (z, documents) => {
+      if (z.headDim > 64) alignTensors();
       const random = new Random(4);
       const tokens = documents.reduce((sum, document) => sum + document.tokens, 0);
       const width = 2 * z.kvHeads * z.headDim;
@@ -205,33 +280,38 @@ export const cases: OpCases = (device) => {
       out.dispose();
     });
 
-    it('keys in a cache give what they give as the tokens of a batch, bit for bit', () => {
-      const z = heads(4, 2, 12);
-      const lengths = [5, 70, 1];
-      const qkv = normal(device, type, new Random(5), [76, 96]);
-      const values = valuesOf(qkv);
-      const cache = new Float64Array(200 * 48).fill(Number.NaN);
-      const starts = [150, 17, 3];
-      let token = 0;
-      lengths.forEach((n, j) => {
-        for (let t = 0; t < n; t++, token++)
-          cache.set(values.subarray(token * 96 + 48, (token + 1) * 96), (starts[j] + t) * 48);
-      });
-      const documents = lengths.map((n, j) => ({ tokens: n, keys: { start: starts[j], length: n } }));
-      const { out, lse } = attention(qkv, documentsOf(device, lengths), z);
-      const cached = cachedAttention(
-        qkv,
-        tensor(device, type, cache, [200, 48]),
-        onDevice(device, spans(documents)),
-        z,
-      );
-      expectSameBytes(cached, out);
-      for (const t of [out, lse, cached]) t.dispose();
-    });
+    it.each([12, 64])(
+      'keys in a cache give what they give as the tokens of a batch, bit for bit: head_dim %i',
+      (d) => {
+        if (d === 64) alignTensors();
+        const z = heads(4, 2, d);
+        const lengths = [5, 70, 1];
+        const qkv = normal(device, type, new Random(5), [76, 8 * d]);
+        const values = valuesOf(qkv);
+        const cache = new Float64Array(200 * 4 * d).fill(Number.NaN);
+        const starts = [150, 17, 3];
+        let token = 0;
+        lengths.forEach((n, j) => {
+          for (let t = 0; t < n; t++, token++)
+            cache.set(values.subarray((token * 8 + 4) * d, (token + 1) * 8 * d), (starts[j] + t) * 4 * d);
+        });
+        const documents = lengths.map((n, j) => ({ tokens: n, keys: { start: starts[j], length: n } }));
+        const { out, lse } = attention(qkv, documentsOf(device, lengths), z);
+        const cached = cachedAttention(
+          qkv,
+          tensor(device, type, cache, [200, 4 * d]),
+          onDevice(device, spans(documents)),
+          z,
+        );
+        expectSameBytes(cached, out);
+        for (const t of [out, lse, cached]) t.dispose();
+      },
+    );
 
-    it('large scores do not overflow', () => {
-      const z = heads(1, 1, 6);
-      const qkv = normal(device, type, new Random(8), [66, 18], 50);
+    it.each([6, 64])('large scores do not overflow: head_dim %i', (d) => {
+      if (d === 64) alignTensors();
+      const z = heads(1, 1, d);
+      const qkv = normal(device, type, new Random(8), [66, 3 * d], 50);
       const { out, lse } = attention(qkv, documentsOf(device, [66]), z);
       const expected = reference(valuesOf(qkv), [66], z);
       // Scores of ±10⁴ in float32 are right to 10⁻³, and so is the logarithm of each probability.
@@ -244,6 +324,7 @@ export const cases: OpCases = (device) => {
     });
 
     it('gives the same with any number of threads', () => {
+      alignTensors();
       const z = heads(4, 2, 64);
       const random = new Random(9);
       const lengths = [30, 65, 1];
@@ -259,16 +340,32 @@ export const cases: OpCases = (device) => {
       for (const { out, lse, dqkv } of [one, two, three]) for (const t of [out, lse, dqkv]) t.dispose();
     });
 
-    it('a document is the same alone and among others', () => {
-      const z = heads(3, 1, 6);
-      const qkv = normal(device, type, new Random(10), [70, 30]);
+    it.each([6, 64])('a document is the same alone and among others: head_dim %i', (d) => {
+      if (d === 64) alignTensors();
+      const z = heads(3, 1, d);
+      const qkv = normal(device, type, new Random(10), [70, 5 * d]);
       const packed = attention(qkv, documentsOf(device, [3, 66, 1]), z);
-      const rows = qkv.view([66, 30], 3 * 30);
+      const rows = qkv.view([66, 5 * d], 3 * 5 * d);
       const alone = attention(rows, documentsOf(device, [66]), z);
-      const among = packed.out.view([66, 18], 3 * 18);
+      const among = packed.out.view([66, 3 * d], 3 * 3 * d);
       expectSameBytes(alone.out, among);
       for (const t of [rows, among, packed.out, packed.lse, alone.out, alone.lse]) t.dispose();
     });
+  });
+
+  // What a card's tensor cores do: bfloat16, these head_dims, aligned. Lengths are around the sizes of its tiles.
+  it.each([
+    { z: heads(2, 1, 64), lengths: [63, 1, 130] },
+    { z: heads(3, 1, 64), lengths: [33] },
+    { z: heads(1, 1, 80), lengths: [64, 129] },
+    { z: heads(2, 1, 80), lengths: [0, 31, 65] },
+    { z: heads(2, 2, 96), lengths: [130, 1] },
+    { z: heads(3, 1, 96), lengths: [32, 17] },
+    { z: heads(2, 1, 128), lengths: [65, 0, 128] },
+    { z: heads(4, 2, 128), lengths: [2, 64] },
+  ])('tiles of heads $z.heads/$z.kvHeads of $z.headDim, documents of $lengths tokens', ({ z, lengths }) => {
+    alignTensors();
+    againstReference(device, 'bfloat16', z, lengths);
   });
 
   const run = (d: DeviceName, { z = heads(2, 1, 6), lengths = [2, 3] }) => {

@@ -17,7 +17,13 @@ export function addBias(y: NativeTensor, b: NativeTensor): void {
   addon.ops.add_columns({ y, x: b, rows, columns: n, y_stride: n, y_offset: 0, x_stride: 0 });
 }
 
-/** db [n] float32 += Σ_row dy[row], for dy [rows, n]: the gradient of a bias. */
+/** y[row, offset …] += x for each row of y [rows, ≥ offset + n], x [n] of its type. */
+export function addToColumns(y: NativeTensor, x: NativeTensor, offset: number): void {
+  const [rows, n] = y.shape;
+  addon.ops.add_columns({ y, x, rows, columns: x.size, y_stride: n, y_offset: offset, x_stride: 0 });
+}
+
+/** db [n] += Σ_row dy[row], for dy [rows, n]: the gradient of a bias. */
 export function biasBackward(db: NativeTensor, dy: NativeTensor): void {
   const [rows, n] = dy.shape;
   if (db.size !== n) throw new Error(`biasBackward: dy [${dy.shape}] and db [${db.shape}] do not fit`);

@@ -204,19 +204,25 @@ export const cases: OpCases = (device) => {
           `${value} ${type}`,
         ).toBe(true);
       }
-      const y = empty(device, 'int32', [n]);
-      addon.ops.fill({ y, n, value: Math.trunc(value) + 2 ** 24 });
-      expect(
-        valuesOf(y).every((v) => v === Math.trunc(value) + 2 ** 24),
-        `${value} int32`,
-      ).toBe(true);
+      const whole = Math.trunc(value) + 0;
+      for (const [type, added] of [
+        ['int32', 2 ** 24],
+        ['int16', 0],
+      ] as const) {
+        const y = empty(device, type, [n]);
+        addon.ops.fill({ y, n, value: whole + added });
+        expect(
+          valuesOf(y).every((v) => v === whole + added),
+          `${value} ${type}`,
+        ).toBe(true);
+      }
     }
   });
 
   describe('normal numbers', () => {
-    const fill = (n: number, seed: number, stream: number, std: number) => {
+    const fill = (n: number, seed: number, stream: number, std: number, place = 0) => {
       const y = empty(device, 'float32', [n]);
-      addon.ops.fill_normal({ y, n, seed, stream, std });
+      addon.ops.fill_normal({ y, n, seed, stream, place, std });
       return y;
     };
 
@@ -267,6 +273,8 @@ export const cases: OpCases = (device) => {
       );
       const short = fill(17, 5, 6, 1);
       expect([...valuesOf(short)]).toEqual([...valuesOf(long).subarray(0, 17)]);
+      const further = fill(17, 5, 6, 1, 20_000);
+      expect([...valuesOf(further)]).toEqual([...valuesOf(long).subarray(20_000, 20_017)]);
     });
   });
 
@@ -280,6 +288,9 @@ export const cases: OpCases = (device) => {
   });
   itRefuses('a cast of float64', device, 'cast: x is float64, which it may not be', (d) =>
     addon.ops.cast({ y: empty(d, 'float32', [2]), x: empty(d, 'float64', [2]), n: 2 }),
+  );
+  itRefuses('a place within a pair', device, 'fill_normal: place is 3, it must be even', (d) =>
+    addon.ops.fill_normal({ y: empty(d, 'float32', [2]), n: 2, seed: 0, stream: 0, place: 3, std: 1 }),
   );
   itRefuses('a negative size', device, 'fill: n: a size is negative: -1', (d) =>
     addon.ops.fill({ y: empty(d, 'float32', [2]), n: -1, value: 0 }),

@@ -6,12 +6,15 @@ export function fill(y: NativeTensor, value: number): void {
   addon.ops.fill({ y, n: y.size, value });
 }
 
-/** y ~ N(0, std²), float32: a function of seed, stream and an element's place alone, on every instruction set. */
+/**
+ * y ~ N(0, std²), float32: a function of seed, stream and an element's place alone, on every instruction set. `place`: that
+ * of the first one, which is even.
+ */
 export function fillNormal(
   y: NativeTensor,
-  { seed, stream, std }: { seed: number; stream: number; std: number },
+  { seed, stream, place = 0, std }: { seed: number; stream: number; place?: number; std: number },
 ): void {
-  addon.ops.fill_normal({ y, n: y.size, seed, stream, std });
+  addon.ops.fill_normal({ y, n: y.size, seed, stream, place, std });
 }
 
 /** y = x, of as many elements, in y's type: bfloat16 rounds to nearest even, int32 drops the fraction. */

@@ -190,6 +190,12 @@ export const cases: OpCases = (device) => {
       linearBackwardWeight(dw, dy, x);
       const added = valuesOf(dw).map((value, i) => value - Math.fround(before[i]));
       expectGradient((v) => dot(y(fx, v), fdy), fw, added, 1e-5, 'dw');
+      if (type === 'bfloat16') {
+        // A gradient of the operands' type, from 0 on so that the one rounding is that of the gradient.
+        const narrow = tensor(device, type, new Float32Array(out * inner), [out, inner]);
+        linearBackwardWeight(narrow, dy, x);
+        expectGradient((v) => dot(y(fx, v), fdy), fw, valuesOf(narrow), tolerance, 'dw in bfloat16');
+      }
       for (const t of [result, dx]) t.dispose();
     });
 

@@ -25,8 +25,13 @@ export function addLinearBackwardInput(dx: NativeTensor, dy: NativeTensor, w: Na
   addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: true });
 }
 
-/** dw [out, in] float32 += dy [rows, out]ᵀ · x [rows, in]. */
-export function linearBackwardWeight(dw: NativeTensor, dy: NativeTensor, x: NativeTensor): void {
+/** dw [out, in], of x's type or float32, += dy [rows, out]ᵀ · x [rows, in]; or = that, where it does not accumulate. */
+export function linearBackwardWeight(
+  dw: NativeTensor,
+  dy: NativeTensor,
+  x: NativeTensor,
+  { accumulate = true }: { accumulate?: boolean } = {},
+): void {
   const rows = x.shape[0];
   const [out, inner] = dw.shape;
   if (dy.shape[0] !== rows || dy.shape[1] !== out || x.shape[1] !== inner)
@@ -40,7 +45,7 @@ export function linearBackwardWeight(dw: NativeTensor, dy: NativeTensor, x: Nati
     k: rows,
     trans_a: true,
     trans_b: false,
-    accumulate: true,
+    accumulate,
   });
 }
 

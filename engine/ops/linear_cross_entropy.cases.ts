@@ -239,6 +239,39 @@ export const cases: OpCases = (device) => {
       expectSameBytes(frozen.dh, dh, 'dh without dw');
       for (const t of [forward, loss, dh, frozen.loss, frozen.dh]) t.dispose();
     });
+
+    it('rows of zeros behind those of the words change nothing, and get no gradient', () => {
+      const random = new Random(7);
+      const [rows, dim, vocab, words] = [37, 24, 53, 64];
+      const h = normal(device, type, random, [rows, dim]);
+      const w = normal(device, type, random, [vocab, dim], dim ** -0.5);
+      const longer = tensor(
+        device,
+        type,
+        [...valuesOf(w), ...Array((words - vocab) * dim).fill(0)],
+        [words, dim],
+      );
+      const weights = normal(device, 'float32', random, [rows]);
+      const ids = tensor(device, 'int32', targetsOf(random, rows, vocab));
+      const [expected, actual] = [w, longer].map((table) => {
+        const dw = tensor(device, 'float32', new Float32Array(table.size).fill(Number.NaN), table.shape);
+        const result = linearCrossEntropyWithGradient(h, table, ids, weights, dw, {
+          vocab,
+          accumulate: false,
+        });
+        const alone = linearCrossEntropy(h, table, ids, vocab);
+        expectSameBytes(alone, result.loss);
+        const values = [result.loss, result.dh, dw].map(valuesOf);
+        for (const t of [result.loss, result.dh, alone]) t.dispose();
+        return values;
+      });
+      // A product of other sizes may sum in another order, and bfloat16 rounds that.
+      const tolerance = { relative: 2 * ROUNDING[type], absolute: 1e-5 };
+      expectClose(actual[0], expected[0], { absolute: 1e-5 }, 'loss');
+      expectClose(actual[1], expected[1], tolerance, 'dh');
+      expectClose(actual[2].subarray(0, vocab * dim), expected[2], tolerance, 'dw');
+      expect(actual[2].subarray(vocab * dim).every((x) => x === 0)).toBe(true);
+    });
   });
 
   it('a batch in chunks is the same as its parts', () => {

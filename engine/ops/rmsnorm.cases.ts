@@ -75,12 +75,16 @@ export const cases: OpCases = (device) => {
       // Gradients are rounded once.
       const tolerance = type === 'float32' ? 1e-5 : 2 ** -7;
       const dx = empty(device, type, shape);
-      const before = random.normals(dim).map(Math.fround);
+      // Values that bfloat16 holds, for gradients of both types.
+      const before = valuesOf(normal(device, 'bfloat16', random, [dim]));
       const dw = tensor(device, 'float32', before);
       addon.ops.rmsnorm_backward({ dx, dw, dy, x, w, rstd, rows, dim });
       expectGradient((v) => dot(reference(v, fw), fdy), fx, valuesOf(dx), tolerance, 'dx');
       const dwAdded = valuesOf(dw).map((v, i) => v - before[i]);
       expectGradient((v) => dot(reference(fx, v), fdy), fw, dwAdded, 1e-5, 'dw');
+      const narrow = tensor(device, 'bfloat16', before);
+      addon.ops.rmsnorm_backward({ dx, dw: narrow, dy, x, w, rstd, rows, dim });
+      expectSameBytes(narrow, tensor(device, 'bfloat16', valuesOf(dw)), 'dw, rounded once to bfloat16');
 
       addon.ops.rmsnorm_backward({ dx, dy, x, w, rstd, dresidual, rows, dim });
       const loss = (v: Float64Array) => dot(reference(v, fw), fdy) + dot(v, fdresidual);

@@ -34,7 +34,7 @@ export function addRmsnorm(
 
 /**
  * dx [rows, dim] of dy, plus `dresidual` (the gradient that reaches x around the norm) when given; adds the
- * gradient of w to `dw` (float32) when given.
+ * gradient of w to `dw` when given.
  */
 export function rmsnormBackward(
   dy: NativeTensor,

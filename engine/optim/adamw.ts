@@ -1,5 +1,5 @@
 import { addon } from '../device/addon.js';
-import { NativeTensor, release } from '../device/native_tensor.js';
+import { type FloatType, NativeTensor, release } from '../device/native_tensor.js';
 import { type Gradients, type Parameters, zeros } from '../model/parameters.js';
 import { sumSquaresInto } from '../ops/reduce.js';
 import { clip } from './clip.js';
@@ -10,6 +10,12 @@ export interface AdamWOptions {
   epsilon: number;
   /** Decoupled, on everything but norms. */
   weightDecay: number;
+  /** What the moments are kept in: float32 unless said otherwise. bfloat16 is rounded at random, by `seed`. */
+  stateType?: FloatType;
+  /** Whether they lie in the machine's memory, where a device has its own: an update then takes them over the bus. */
+  onHost?: boolean;
+  /** Of the random numbers, which depend on nothing else but the step and an element's place. Default 0. */
+  seed?: number;
 }
 
 /** What decides about an update on the device, and what the host may read of it later. */
@@ -24,11 +30,11 @@ export interface UpdateOptions {
 
 /**
  * AdamW (arXiv 1711.05101) over flat buffers: one pass over weights, gradients and moments, which also applies the
- * clipping factor and writes the bfloat16 copy of the weights. Learning rate, step, norm and factor are read on the
+ * clipping factor and rounds the weights of bf16 anew. Learning rate, step, norm and factor are read on the
  * device: the host waits for nothing. From the first gradient or loss on that is not finite, nothing changes any more.
  */
 export class AdamW {
-  /** First and second moments, flat float32, laid out as the masters. */
+  /** First and second moments, flat, laid out as what is trained. */
   readonly m: NativeTensor;
   readonly v: NativeTensor;
   /** Float64 {step, learning rate, norm, clipping factor}. */
@@ -40,8 +46,9 @@ export class AdamW {
     readonly options: AdamWOptions,
   ) {
     const { device, layout } = parameters;
-    this.m = zeros(device, layout.trainableSize);
-    this.v = zeros(device, layout.trainableSize);
+    const { stateType = 'float32', onHost = false } = options;
+    this.m = zeros(device, stateType, layout.trainableSize, onHost);
+    this.v = zeros(device, stateType, layout.trainableSize, onHost);
     this.update = NativeTensor.onHeap(device, 'float64', [4]);
     this.update.write(new Float64Array(4));
     this.squares = NativeTensor.onHeap(device, 'float64', [1]);
@@ -54,20 +61,20 @@ export class AdamW {
     gradients: Gradients,
     { maxGradNorm = 0, squares = this.squares, losses }: UpdateOptions = {},
   ): void {
-    const { beta1, beta2, epsilon, weightDecay } = this.options;
-    const { layout, precision, master, flat } = this.parameters;
+    const { beta1, beta2, epsilon, weightDecay, seed = 0 } = this.options;
+    const { layout, flat, remainder: remainders } = this.parameters;
     sumSquaresInto(squares, gradients.flat);
     this.update.write(Float64Array.of(step, learningRate));
     clip(this.update, squares, losses, maxGradNorm);
     for (const { offset, size, decayed } of layout.ranges) {
       const range = (t: NativeTensor) => t.view([size], offset);
-      const [p, m, v, g] = [master, this.m, this.v, gradients.flat].map(range);
-      const p16 = precision === 'bf16' ? range(flat) : undefined;
+      const [p, m, v, g] = [flat, this.m, this.v, gradients.flat].map(range);
+      const remainder = remainders && range(remainders);
       addon.ops.adamw({
         p,
+        remainder,
         m,
         v,
-        p16,
         g,
         update: this.update,
         n: size,
@@ -75,8 +82,10 @@ export class AdamW {
         beta2,
         eps: epsilon,
         weight_decay: decayed ? weightDecay : 0,
+        seed,
+        place: offset,
       });
-      for (const t of [p, m, v, g, p16]) t?.dispose();
+      for (const t of [p, remainder, m, v, g]) t?.dispose();
     }
   }
 

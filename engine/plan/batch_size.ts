@@ -36,17 +36,20 @@ const CLEARLY_SMALLER = 3 / 4;
 
 /**
  * The sizes among which the one that takes the most of the arena is: those that are not clearly smaller than
- * another, with a longest document no longer than that one's. One of each size.
+ * another, with a longest document no longer than that one's. One of each size. Matrices have room for whole steps of
+ * `rowStep` rows, so a micro-batch must be clearly smaller in those too.
  */
-export function contenders(sizes: readonly BatchSize[]): BatchSize[] {
+export function contenders(sizes: readonly BatchSize[], rowStep: number): BatchSize[] {
   const distinct = new Map<string, BatchSize>();
   for (const size of sizes) distinct.set(`${size.tokens} ${size.labelTokens} ${size.longest}`, size);
   const longestFirst = [...distinct.values()].sort((a, b) => b.longest - a.longest || b.tokens - a.tokens);
 
   // Of the sizes so far, those that no other one exceeds: all that the next ones need to be compared with.
   let front: BatchSize[] = [];
+  const whole = (rows: number) => Math.ceil(rows / rowStep) * rowStep;
+  const holds = (a: number, b: number, factor: number) => factor * a >= b && factor * whole(a) >= whole(b);
   const exceeds = (a: BatchSize, b: BatchSize, factor: number) =>
-    factor * a.tokens >= b.tokens && factor * a.labelTokens >= b.labelTokens;
+    holds(a.tokens, b.tokens, factor) && holds(a.labelTokens, b.labelTokens, factor);
   return longestFirst.filter((size) => {
     if (front.some((other) => exceeds(other, size, CLEARLY_SMALLER))) return false;
     if (!front.some((other) => exceeds(other, size, 1)))

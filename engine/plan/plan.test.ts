@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
+import type { FloatType } from '../device/native_tensor.js';
 import { type LlamaConfig, parseLlamaConfig } from '../model/config.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
@@ -64,18 +65,20 @@ function doRun(
   gradientCheckpointing: boolean,
   training: readonly BatchSize[],
   evaluation: readonly BatchSize[],
+  type: FloatType = 'float32',
 ) {
   addon.resetStats(device);
   const { heapBytes } = addon.stats(device);
   const parameters = new Parameters(model, device, precision);
   parameters.initialize(1);
   const llama = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters);
+  const gradients = new Gradients(parameters, type);
   const optimizer = new AdamW(parameters, {
     beta1: 0.9,
     beta2: 0.99,
     epsilon: 1e-8,
     weightDecay: 0,
+    stateType: type,
   });
   for (const [i, size] of training.entries()) {
     gradients.zero();
@@ -91,7 +94,13 @@ function doRun(
   return { arena: arenaHighWater, inUse: arenaInUse, heap: heapHighWater - heapBytes, flops };
 }
 
-describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) => {
+describe.each([
+  ['fp32', 'float32'],
+  ['bf16', 'float32'],
+  ['bf16', 'bfloat16'],
+] as const)('the plan of a run in %s, gradients and moments in %s', (precision, type) => {
+  const kept = { precision, gradientType: type, stateType: type };
+
   describe.each([false, true])('with gradient checkpointing %s', (gradientCheckpointing) => {
     it.each([
       ['documents of any length', tiny, randomRun(7, 12, 5, 40), []],
@@ -110,8 +119,16 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
         [],
       ],
     ])('is to the byte what the CPU takes: %s', (_, model, training, evaluation) => {
-      const { memory, flops } = planRun({ model, precision, gradientCheckpointing, training, evaluation });
-      const real = doRun(defaultDevice(), model, precision, gradientCheckpointing, training, evaluation);
+      const { memory, flops } = planRun({ ...kept, model, gradientCheckpointing, training, evaluation });
+      const real = doRun(
+        defaultDevice(),
+        model,
+        precision,
+        gradientCheckpointing,
+        training,
+        evaluation,
+        type,
+      );
       expect(memory.arena).toBe(real.arena);
       expect(memory.total).toBe(real.arena + real.heap);
       expect(flops).toBe(real.flops);
@@ -123,9 +140,9 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
     const training = randomRun(3, 5, 4, 40);
     const arenas = [1, 2].map((n) => {
       addon.setThreads(n);
-      const run = { model: tiny, precision, gradientCheckpointing: false, training, evaluation: [] };
+      const run = { ...kept, model: tiny, gradientCheckpointing: false, training, evaluation: [] };
       const { arena } = planRun(run).memory;
-      expect(doRun(defaultDevice(), tiny, precision, false, training, []).arena).toBe(arena);
+      expect(doRun(defaultDevice(), tiny, precision, false, training, [], type).arena).toBe(arena);
       return arena;
     });
     expect(arenas[1]).toBeGreaterThan(arenas[0]);
@@ -134,8 +151,8 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
   it('names the parts', () => {
     const training = randomRun(5, 5, 4, 40);
     const { memory, largest, largestEvaluation } = planRun({
+      ...kept,
       model: tiny,
-      precision,
       gradientCheckpointing: false,
       training,
       evaluation: [],
@@ -144,10 +161,10 @@ describe.each(['fp32', 'bf16'] as const)('the plan of a run in %s', (precision) 
     const { size } = parameters.layout;
     parameters.dispose();
     expect(memory).toMatchObject({
-      weights: 4 * size,
-      bf16Weights: precision === 'bf16' ? 2 * size : 0,
-      gradients: 4 * size,
-      moments: 8 * size,
+      weights: (precision === 'bf16' ? 2 : 4) * size,
+      remainders: (precision === 'bf16' ? 2 : 0) * size,
+      gradients: (type === 'bfloat16' ? 2 : 4) * size,
+      moments: (type === 'bfloat16' ? 4 : 8) * size,
     });
     // cos and sin of 64 positions and 3 angles, and two int32 a token and a label.
     const { tokens, labelTokens, lengths } = largest;

@@ -1,6 +1,8 @@
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
 import { addon, type DeviceName, defaultDevice, metaOf } from '../device/addon.js';
+import type { FloatType } from '../device/native_tensor.js';
 import type { LlamaConfig } from '../model/config.js';
+import type { ParameterGroup } from '../model/layout.js';
 import { LlamaForCausalLM } from '../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../model/parameters.js';
 import { causalPairs } from '../ops/attention.js';
@@ -12,7 +14,14 @@ export interface RunToPlan {
   /** Default: the one that a run takes. */
   device?: DeviceName;
   model: LlamaConfig;
+  /** Default: all of the model is trained. */
+  specs?: readonly ParameterGroup[];
   precision: Precision;
+  /** What gradients and moments are kept in. Default: float32. */
+  gradientType?: FloatType;
+  stateType?: FloatType;
+  /** Whether what only the optimizer needs lies in the machine's memory. Default: where the device's tensors lie. */
+  stateOnHost?: boolean;
   gradientCheckpointing: boolean;
   /** Every micro-batch of the run; at least one. */
   training: readonly BatchSize[];
@@ -22,13 +31,15 @@ export interface RunToPlan {
 
 /** Bytes of the engine's memory when it is fullest, by what they are for. */
 export interface MemoryPlan {
-  /** The float32 master weights. */
+  /** As arithmetic uses them. */
   weights: number;
-  /** Their bfloat16 copy; 0 in fp32. */
-  bf16Weights: number;
+  /** What bfloat16 weights leave of their float32 values; 0 in fp32, and where that is among the `offloaded`. */
+  remainders: number;
   gradients: number;
-  /** AdamW's two. */
+  /** AdamW's two; 0 likewise. */
   moments: number;
+  /** Remainders and moments that a device with memory of its own leaves in the machine's. Not in `total`. */
+  offloaded: number;
   /** What the step's tensors take of the arena, the gaps between them included. */
   activations: number;
   /** The scratch of the op that is running when the arena is fullest. */
@@ -57,7 +68,11 @@ export interface RunPlan {
  */
 export function planRun({
   model: config,
+  specs,
   precision,
+  gradientType,
+  stateType,
+  stateOnHost = false,
   gradientCheckpointing,
   training,
   evaluation,
@@ -65,16 +80,19 @@ export function planRun({
 }: RunToPlan): RunPlan {
   const meta = metaOf(device);
   addon.resetStats(meta);
-  const { heapBytes } = addon.stats(meta);
-  const parameters = new Parameters(config, meta, precision);
+  const { heapBytes, hostBytes } = addon.stats(meta);
+  const parameters = new Parameters(config, meta, precision, { specs, remainderOnHost: stateOnHost });
   const model = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters);
+  const gradients = new Gradients(parameters, gradientType);
   const optimizer = new AdamW(parameters, {
     beta1: 0,
     beta2: 0,
     epsilon: 0,
     weightDecay: 0,
+    stateType,
+    onHost: stateOnHost,
   });
+  const offloaded = addon.stats(meta).hostBytes - hostBytes;
 
   const fullest = { arena: 0, workspace: 0, heap: 0 };
   /** Runs `pass` by itself and returns its high-water mark. */
@@ -93,8 +111,9 @@ export function planRun({
     model.forwardBackward(emptyBatch(size), 1, gradients, { gradientCheckpointing }).dispose();
   };
 
-  const largest = largestBy(contenders(training), (size) => measure(() => train(size)))!;
-  const largestEvaluation = largestBy(contenders(evaluation), (size) =>
+  const rowStep = addon.rowStep(meta);
+  const largest = largestBy(contenders(training, rowStep), (size) => measure(() => train(size)))!;
+  const largestEvaluation = largestBy(contenders(evaluation, rowStep), (size) =>
     measure(() => model.losses(emptyBatch(size))),
   );
   measure(() => optimizer.step(1, 0, gradients));
@@ -106,11 +125,12 @@ export function planRun({
   });
 
   const parts = {
-    ...weightBytes(parameters),
+    weights: parameters.flat.bytes,
+    remainders: offloaded > 0 ? 0 : (parameters.remainder?.bytes ?? 0),
     gradients: gradients.flat.bytes,
-    moments: optimizer.m.bytes + optimizer.v.bytes,
+    moments: offloaded > 0 ? 0 : optimizer.m.bytes + optimizer.v.bytes,
   };
-  const fixed = parts.weights + parts.bf16Weights + parts.gradients + parts.moments;
+  const fixed = parts.weights + parts.remainders + parts.gradients + parts.moments;
   const heap = fullest.heap - heapBytes;
   gradients.dispose();
   optimizer.dispose();
@@ -121,6 +141,7 @@ export function planRun({
       ...parts,
       activations: fullest.arena - fullest.workspace,
       workspace: fullest.workspace,
+      offloaded,
       tablesAndBatches: heap - fixed,
       arena: fullest.arena,
       total: heap + fullest.arena,
@@ -129,12 +150,6 @@ export function planRun({
     largest,
     largestEvaluation,
   };
-}
-
-function weightBytes({ precision, master, flat }: Parameters): Pick<MemoryPlan, 'weights' | 'bf16Weights'> {
-  return precision === 'bf16'
-    ? { weights: master.bytes, bf16Weights: flat.bytes }
-    : { weights: flat.bytes, bf16Weights: 0 };
 }
 
 /** A micro-batch of that size; on `meta` nobody looks at the ids. */

@@ -47,6 +47,27 @@ describe('TF.js tensors on native memory', () => {
     expect(nativeBytes()).toBe(before);
   });
 
+  it('data() gives what was there when it was asked for, whatever happens to the tensor meanwhile', async () => {
+    const before = nativeBytes();
+    const x = tf.tensor([1, 2, 3]);
+    const doubled = tf.mul(x, 2);
+    const z = tf.complex([1, 2], [3, 4]);
+    const native = NativeTensor.from(defaultDevice(), Float32Array.of(1, 2));
+    const parameter = tensorOf(native);
+    const asked = [x, doubled, z, parameter].map((tensor) => tensor.data());
+    tf.dispose([x, doubled, z, parameter]);
+    native.write(Float32Array.of(8, 9));
+    const values = await Promise.all(asked);
+    expect(values.map((array) => [...array])).toEqual([
+      [1, 2, 3],
+      [2, 4, 6],
+      [1, 3, 2, 4],
+      [1, 2],
+    ]);
+    native.dispose();
+    expect(nativeBytes()).toBe(before);
+  });
+
   it('gives back what is left when the backend itself goes', () => {
     const before = nativeBytes();
     const backend = new NativeBackend();

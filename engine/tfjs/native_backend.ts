@@ -32,7 +32,8 @@ function typeOf(native: NativeTensor): NumericType {
     case 'uint8':
       return 'bool';
     case 'float64':
-      throw new Error('TF.js has no float64: such a tensor cannot be looked at as a tf.Tensor');
+    case 'int16':
+      throw new Error(`TF.js has no ${native.dtype}: such a tensor cannot be looked at as a tf.Tensor`);
   }
 }
 
@@ -57,7 +58,7 @@ function hostArray(values: BackendValues, dtype: NumericType): Float32Array | In
 
 /**
  * TF.js's view of the native buffers: data ids with reference counts, each over one {@link NativeTensor} on the
- * CPU device. float32, int32 and bool lie in native memory; a complex64 is two float32 of its own; strings stay in
+ * default device. float32, int32 and bool lie in native memory; a complex64 is two float32 of its own; strings stay in
  * JavaScript. Buffers of the engine in bfloat16 look like float32.
  */
 export class NativeBackend extends KernelBackend {
@@ -110,7 +111,20 @@ export class NativeBackend extends KernelBackend {
   }
 
   override async read(dataId: DataId): Promise<BackendValues> {
-    return this.readSync(dataId);
+    const { native, complex, borrowed } = this.data.get(dataId);
+    if (complex) {
+      const parts = [complex.real, complex.imag].map((part) => this.read(part.dataId));
+      const [real, imag] = (await Promise.all(parts)) as Float32Array[];
+      return backend_util.mergeRealAndImagArrays(real, imag);
+    }
+    if (!native) return this.readSync(dataId);
+    if (!borrowed) return native.fetch() as Promise<Float32Array>;
+    // The engine may update it before it has been read.
+    const copy = native.like();
+    cast(copy, native);
+    const values = copy.fetch();
+    copy.dispose();
+    return values as Promise<Float32Array>;
   }
 
   /** Drops one reference, or all by force; true when that was the last and the data are gone. */

@@ -46,6 +46,8 @@ const STATE_JSON = z.object({
     tstrain: z.string(),
     node: z.string(),
   }),
+  /** What the device had chosen by trying how it computes (native/device.h): likewise. */
+  chosen: z.string().default(''),
 });
 
 /** trainer_state.json of a checkpoint. The data order needs no state: it is a function of seed and epoch. */
@@ -129,7 +131,6 @@ export async function readRunState(
   optimizer: AdamW,
 ): Promise<void> {
   await loadHfWeights(checkpoint, parameters.config, parameters);
-  parameters.mastersChanged();
   const file = SafetensorsFile.open(join(checkpoint, OPTIMIZER));
   const tensors = moments(parameters, optimizer);
   try {

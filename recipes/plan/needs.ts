@@ -1,30 +1,69 @@
-import { measureRun, type RunSchedule } from '../../data/index.js';
+import { type Dataset, measureRun, type RunSchedule } from '../../data/index.js';
 import { addon, type DeviceName } from '../../engine/device/addon.js';
 import { type DeviceMemory, deviceMemory } from '../../engine/device/memory.js';
-import { addressesLeft } from '../../engine/machine/memory.js';
+import type { FloatType } from '../../engine/device/native_tensor.js';
+import { addressesLeft, availableMemory } from '../../engine/machine/memory.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
-import { layoutOf } from '../../engine/model/layout.js';
+import { layoutOf, type ParameterGroup } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
 import { type MemoryPlan, planRun, type RunPlan } from '../../engine/plan/plan.js';
 import { UserError } from '../../errors.js';
-import { deviceOf, type PreparedRun } from '../prepare.js';
-import type { RunConfig } from '../settings.js';
+import { arithmeticOf, deviceOf, type PreparedRun, scheduleOf } from '../prepare.js';
+import type { PlanConfig, RunConfig } from '../settings.js';
 import { gib } from '../words.js';
+import type { Changes } from './savings.js';
 
 /**
  * What a prepared run takes of memory and arithmetic; exact for the number of threads that is set, as far as steps are
  * looked at.
  */
-export function planPrepared(prepared: PreparedRun): RunPlan {
+export function planPrepared(
+  prepared: PreparedRun,
+  { steps = stepsLookedAt(prepared), specs }: { steps?: number; specs?: readonly ParameterGroup[] } = {},
+): RunPlan {
   const { dataset, evalDataset, schedule, evaluation } = prepared;
-  const steps = stepsLookedAt(prepared);
   const training = Array.from(schedule.steps(0, steps), ({ microBatches }) =>
     microBatches.map((examples) => batchSize(examples, dataset)),
   ).flat();
   const sizes = evaluation.map((examples) => batchSize(examples, evalDataset!));
-  const planned = plan(prepared, training, sizes);
+  const planned = plan(prepared, training, sizes, specs);
   return { ...planned, flops: planned.flops * (schedule.totalSteps / steps) };
+}
+
+/** What the run would take with some settings changed, as far as its first epoch tells. */
+export async function planChanged(prepared: PreparedRun, changes: Changes): Promise<RunPlan> {
+  const config = { ...prepared.config, ...changes };
+  const [dataset, evalDataset] = [prepared.dataset, prepared.evalDataset].map(
+    (data) => data && cutTo(config.model_max_length, data),
+  );
+  const schedule = await scheduleOf(config, dataset!.lengths);
+  const changed = { ...prepared, ...arithmeticOf(config), config, dataset: dataset!, evalDataset, schedule };
+  return planPrepared(changed, { steps: schedule.stepsIn(1) });
+}
+
+/** The sizes of the examples as they are with at most so many tokens: what is cut off is of the answer. */
+function cutTo(most: number, data: Dataset): Dataset {
+  const lengths = data.lengths.map((n) => Math.min(n, most));
+  const labelCounts = data.labelCounts.map((n, i) => Math.max(0, n - (data.lengths[i] - lengths[i])));
+  return { ...data, lengths, labelCounts };
+}
+
+/** What a micro-batch of full rows takes, all of whose tokens have a label: a plan without data. */
+export function planFullRows(
+  config: PlanConfig,
+  model: LlamaConfig,
+  specs?: readonly ParameterGroup[],
+): RunPlan {
+  const { per_device_train_batch_size: rows, model_max_length: length } = config;
+  const size: BatchSize = {
+    examples: [],
+    lengths: Array(rows).fill(length),
+    tokens: rows * length,
+    labelTokens: rows * (length - 1),
+    longest: length,
+  };
+  return planRun({ model, specs, ...arithmeticOf(config), training: [size], evaluation: [] });
 }
 
 /** So many examples, and so many epochs of a few, are looked at in a second or two; most runs have fewer. */
@@ -43,6 +82,8 @@ export interface Room {
   /** What `ulimit -v` leaves of addresses: for the arena, and beside it. */
   arena: number;
   addresses: number;
+  /** What of the machine's memory is available; the same where the device has none of its own. */
+  onHost: number;
 }
 
 function roomOn(device: DeviceName): Room {
@@ -51,6 +92,7 @@ function roomOn(device: DeviceName): Room {
     memory,
     arena: addon.stats(device).arenaReserved,
     addresses: memory.own ? Number.POSITIVE_INFINITY : addressesLeft(),
+    onHost: availableMemory().available,
   };
 }
 
@@ -76,25 +118,40 @@ export function checkModelMemory(
   config: RunConfig,
   room: Room = roomOn(deviceOf(config)),
 ): void {
-  // Weights or masters, gradients and two moments of float32; in bf16 also the weights of arithmetic.
-  const total = (config.bf16 ? 18 : 16) * layoutOf(causalLmSpecs(model)).parameters;
-  compare({ total, arena: 0 }, config, room);
+  // Weights, which with what bf16 leaves of them are float32 in either case, gradients and two moments.
+  const [gradient, moment] = [config.gradient_dtype, config.optimizer_state_dtype].map(bytesOf);
+  const { parameters } = layoutOf(causalLmSpecs(model));
+  const offloaded =
+    room.memory.own && config.optimizer_offload !== 'none' ? (config.bf16 ? 2 : 0) + 2 * moment : 0;
+  const onDevice = 4 + gradient + 2 * moment - offloaded;
+  compare({ total: onDevice * parameters, arena: 0, offloaded: offloaded * parameters }, config, room);
+}
+
+function bytesOf(type: FloatType): number {
+  return addon.dtypes[type].bytes;
 }
 
 function compare(
-  needed: Pick<MemoryPlan, 'total' | 'arena'>,
+  needed: Pick<MemoryPlan, 'total' | 'arena' | 'offloaded'>,
   config: RunConfig,
-  { memory, arena, addresses }: Room,
+  { memory, arena, addresses, onHost }: Room,
 ): string | undefined {
   const beside = needed.total - needed.arena;
   // Without a limit the arena reserves more than there is memory.
   const unreachable = addresses < Number.POSITIVE_INFINITY && (needed.arena > arena || beside > addresses);
-  if (needed.total <= memory.available && !unreachable) return undefined;
-  const fault = unreachable
-    ? `this run takes ${gib(beside)} of memory and an arena of ${gib(needed.arena)}, and \`ulimit -v\` leaves ` +
-      `${gib(addresses)} and ${gib(arena)} of addresses; raise it`
-    : tooLarge(needed, memory, config);
-  if (config.skip_memory_check || (!unreachable && needed.total <= memory.available + memory.swap))
+  const offloads = needed.offloaded <= onHost;
+  if (needed.total <= memory.available && offloads && !unreachable) return undefined;
+  const fault = !offloads
+    ? `optimizer_offload: cpu puts ${gib(needed.offloaded)} into the machine's memory, and ${gib(onHost)} of it are ` +
+      'available; optimizer_state_dtype: bfloat16, or a smaller model takes less'
+    : unreachable
+      ? `this run takes ${gib(beside)} of memory and an arena of ${gib(needed.arena)}, and \`ulimit -v\` leaves ` +
+        `${gib(addresses)} and ${gib(arena)} of addresses; raise it`
+      : tooLarge(needed, memory, config);
+  if (
+    config.skip_memory_check ||
+    (offloads && !unreachable && needed.total <= memory.available + memory.swap)
+  )
     return `warning: ${fault}`;
   throw new UserError(`${fault}; --set skip_memory_check=true starts it all the same`);
 }
@@ -103,7 +160,7 @@ function compare(
 export function tooLarge(
   { total, arena }: Pick<MemoryPlan, 'total' | 'arena'>,
   memory: DeviceMemory,
-  config: RunConfig,
+  config: PlanConfig,
 ): string {
   const fixed = total - arena;
   const savings = [
@@ -114,9 +171,17 @@ export function tooLarge(
     ['a smaller model_max_length'],
   ].flat();
   const ofSteps = `${gib(arena)} are activations: ${savings.join(', or ')} takes less; \`tstrain plan\` tells how much`;
+  const narrower = [
+    config.optimizer_state_dtype === 'bfloat16' ? [] : ['optimizer_state_dtype: bfloat16'],
+    memory.own && config.optimizer_offload === 'none' ? ['optimizer_offload: cpu'] : [],
+    config.gradient_dtype === 'bfloat16'
+      ? []
+      : [`gradient_dtype: bfloat16${config.bf16 ? '' : ' with bf16: true'}`],
+    ['a smaller model'],
+  ].flat();
   const ofModel =
-    `${gib(fixed)} are weights, gradients and the optimizer's moments, whatever the batch: a smaller model takes less ` +
-    '(so would LoRA, or moments in bf16; neither can be chosen yet)';
+    `${gib(fixed)} are weights, gradients and the optimizer's moments, whatever the batch: ${narrower.join(', or ')} ` +
+    'takes less (so would LoRA, which cannot be chosen yet)';
   // What does not fit even without activations is not helped by fewer of them.
   const advice = fixed > memory.available ? ofModel : arena > fixed ? ofSteps : `${ofModel}; ${ofSteps}`;
   return (
@@ -127,7 +192,7 @@ export function tooLarge(
 
 /** Bytes on the disk. */
 export interface DiskUse {
-  /** Weights and two moments. */
+  /** Weights, float32, and two moments. */
   checkpoint: number;
   finalModel: number;
   /** At its most: with all checkpoints that stay, and one more while it is written. */
@@ -144,7 +209,9 @@ export function diskUse(
   { model, config, training, schedule }: Pick<PreparedRun, 'model' | 'config' | 'training' | 'schedule'>,
   { stepsDone, checkpoints, holdsModel } = { stepsDone: 0, checkpoints: 0, holdsModel: false },
 ): DiskUse {
-  const weights = 4 * layoutOf(causalLmSpecs(model)).parameters;
+  const { parameters } = layoutOf(causalLmSpecs(model));
+  const weights = 4 * parameters;
+  const checkpoint = weights + 2 * bytesOf(config.optimizer_state_dtype) * parameters;
   const { totalSteps } = schedule;
   const limit = config.save_total_limit ?? Number.POSITIVE_INFINITY;
   const every = training.saveEvery;
@@ -157,10 +224,10 @@ export function diskUse(
   const bytes = (saves: number) => {
     // One more than stay is there while it is written, however many are there already.
     const added = saves === 0 ? 0 : Math.max(1, Math.min(saves, limit + 1 - checkpoints));
-    return 3 * weights * added + (holdsModel ? 0 : weights);
+    return checkpoint * added + (holdsModel ? 0 : weights);
   };
   return {
-    checkpoint: 3 * weights,
+    checkpoint,
     finalModel: weights,
     most: bytes(saves),
     mostStopped: bytes(Math.max(1, saves)),
@@ -173,9 +240,10 @@ function epochEnds(schedule: RunSchedule, stepsDone: number): number {
 }
 
 function plan(
-  { model, device, precision, gradientCheckpointing }: PreparedRun,
+  prepared: PreparedRun,
   training: readonly BatchSize[],
   evaluation: readonly BatchSize[],
+  specs?: readonly ParameterGroup[],
 ): RunPlan {
-  return planRun({ model, device, precision, gradientCheckpointing, training, evaluation });
+  return planRun({ ...prepared, specs, training, evaluation });
 }

@@ -1,25 +1,33 @@
 import { type Dataset, measureRun } from '../../data/index.js';
 import { freeDisk } from '../../engine/checkpoint/directory.js';
-import { addon } from '../../engine/device/addon.js';
+import { addon, type DeviceName } from '../../engine/device/addon.js';
 import { deviceMemory } from '../../engine/device/memory.js';
-import { layoutOf } from '../../engine/model/layout.js';
+import type { LlamaConfig } from '../../engine/model/config.js';
+import { layoutOf, type ParameterGroup } from '../../engine/model/layout.js';
+import { loraSpecs } from '../../engine/model/lora.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import type { BatchSize } from '../../engine/plan/batch_size.js';
+import { cardsFor } from '../../engine/plan/cards.js';
 import { type RunPlan, residentAllowance } from '../../engine/plan/plan.js';
-import { type PreparedRun, scheduleOf } from '../prepare.js';
+import { arithmeticOf, type PreparedRun, scheduleOf } from '../prepare.js';
+import type { PlanConfig } from '../settings.js';
 import type { Measurement } from './measure.js';
 import { diskUse, stepsLookedAt } from './needs.js';
+import { type Saving, savings, type TotalOf } from './savings.js';
 
-/** What `tstrain plan --json` prints. Bytes and seconds; `null` where there is nothing to say. */
-export interface PlanReport {
+/** What `tstrain plan --json` prints without data. Bytes; `null` where there is nothing to say. */
+export interface MemoryReport {
   model: { parameters: number; precision: 'fp32' | 'bf16'; gradient_checkpointing: boolean };
   device: string;
   threads: number;
   memory: {
     weights: number;
-    bf16_weights: number;
+    /** What bfloat16 weights leave of their float32 values. */
+    weight_remainders: number;
     gradients: number;
     moments: number;
+    /** Of a card: what it leaves in the machine's memory. Not in `total`. */
+    offloaded: number;
     activations: number;
     workspace: number;
     tables_and_batches: number;
@@ -27,14 +35,23 @@ export interface PlanReport {
     arena: number;
     total: number;
   };
+  /** Of the device; null where it is not there. */
   machine: {
-    memory_total: number;
-    memory_available: number;
-    fits: boolean;
-    disk_free: number;
+    memory_total: number | null;
+    memory_available: number | null;
+    fits: boolean | null;
   };
-  /** The micro-batches that take the most of the arena. */
+  /** The micro-batch that takes the most of the arena. */
   largest_micro_batch: BatchReport;
+  /** Of a plan for a card: sizes of card, what of each a run can have, and settings with which it fits where it does not. */
+  cards: { gigabytes: number; room: number; fits: boolean; saving: Saving | null }[];
+  /** Likewise: the same run with adapters of that rank on all linear layers trained, which is no setting so far. */
+  lora: { rank: number; total: number } | null;
+}
+
+/** What it prints with data. */
+export interface PlanReport extends MemoryReport {
+  machine: MemoryReport['machine'] & { disk_free: number };
   largest_eval_batch: BatchReport | null;
   schedule: {
     epochs: number;
@@ -98,29 +115,40 @@ interface DataReport {
   duplicates: { row: number; of: number }[];
 }
 
-/** Puts a plan and what is around it together. */
-export async function makeReport(prepared: PreparedRun, plan: RunPlan): Promise<PlanReport> {
-  const { config, schedule, training, dataset, evalDataset } = prepared;
-  const steps = schedule.totalSteps;
-  const lookedAt = stepsLookedAt(prepared);
-  const seen = measureRun(schedule.steps(0, lookedAt), dataset);
-  const inAll = (n: number) => Math.round(n * (steps / lookedAt));
-  const tokens = inAll(seen.tokens);
+/** Of a LoRA that a plan for a card is held against: the rank that most runs use, on all linear layers. */
+const LORA = {
+  r: 16,
+  alpha: 32,
+  targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+};
+
+/** What a report says of memory. `planned`: by the specifications of what is trained; `totalOf`: by settings. */
+export async function memoryReport(
+  config: PlanConfig,
+  model: LlamaConfig,
+  planned: (specs?: readonly ParameterGroup[]) => RunPlan,
+  totalOf: TotalOf,
+): Promise<{ report: MemoryReport; plan: RunPlan }> {
+  const { device, precision, gradientCheckpointing } = arithmeticOf(config);
+  const plan = planned();
   const { memory } = plan;
-  const machine = deviceMemory(prepared.device);
-  return {
+  const machine = addon.devices().includes(device) ? deviceMemory(device) : undefined;
+  const specs = causalLmSpecs(model);
+  const cards = await cardsReport(config, device, memory.total, totalOf);
+  const report = {
     model: {
-      parameters: layoutOf(causalLmSpecs(prepared.model)).parameters,
-      precision: prepared.precision,
-      gradient_checkpointing: prepared.gradientCheckpointing,
+      parameters: layoutOf(specs).parameters,
+      precision,
+      gradient_checkpointing: gradientCheckpointing,
     },
-    device: prepared.device,
+    device,
     threads: addon.info().threads,
     memory: {
       weights: memory.weights,
-      bf16_weights: memory.bf16Weights,
+      weight_remainders: memory.remainders,
       gradients: memory.gradients,
       moments: memory.moments,
+      offloaded: memory.offloaded,
       activations: memory.activations,
       workspace: memory.workspace,
       tables_and_batches: memory.tablesAndBatches,
@@ -128,12 +156,53 @@ export async function makeReport(prepared: PreparedRun, plan: RunPlan): Promise<
       total: memory.total,
     },
     machine: {
-      memory_total: machine.total,
-      memory_available: machine.available,
-      fits: memory.total <= machine.available,
-      disk_free: freeDisk(config.output_dir),
+      memory_total: machine?.total ?? null,
+      memory_available: machine?.available ?? null,
+      fits: machine ? memory.total <= machine.available : null,
     },
     largest_micro_batch: batchReport(plan.largest),
+    cards,
+    lora: cards.length > 0 ? { rank: LORA.r, total: planned(loraSpecs(specs, LORA)).memory.total } : null,
+  };
+  return { report, plan };
+}
+
+async function cardsReport(
+  config: PlanConfig,
+  device: DeviceName,
+  total: number,
+  totalOf: TotalOf,
+): Promise<MemoryReport['cards']> {
+  const known = new Map<string, number>();
+  const remembered: TotalOf = async (changes) => {
+    const key = JSON.stringify(changes);
+    if (!known.has(key)) known.set(key, await totalOf(changes));
+    return known.get(key)!;
+  };
+  const cards: MemoryReport['cards'] = [];
+  for (const { gigabytes, room } of cardsFor(device)) {
+    const fits = total <= room;
+    const found = fits ? [] : await savings(config, room, remembered);
+    cards.push({ gigabytes, room, fits, saving: found.find((saving) => saving.total <= room) ?? null });
+  }
+  return cards;
+}
+
+/** Puts a plan and what is around it together. */
+export async function makeReport(
+  prepared: PreparedRun,
+  memory: MemoryReport,
+  plan: RunPlan,
+): Promise<PlanReport> {
+  const { config, schedule, training, dataset, evalDataset } = prepared;
+  const steps = schedule.totalSteps;
+  const lookedAt = stepsLookedAt(prepared);
+  const seen = measureRun(schedule.steps(0, lookedAt), dataset);
+  const inAll = (n: number) => Math.round(n * (steps / lookedAt));
+  const tokens = inAll(seen.tokens);
+  return {
+    ...memory,
+    machine: { ...memory.machine, disk_free: freeDisk(config.output_dir) },
     largest_eval_batch: plan.largestEvaluation ? batchReport(plan.largestEvaluation) : null,
     schedule: {
       epochs: schedule.epochs,

@@ -10,8 +10,12 @@
 // - An algorithm given operands that are aligned to less than it needs is CUBLAS_STATUS_NOT_SUPPORTED.
 // - Algorithms are the library's own: none is made up by a caller, or missing.
 //
+// CUDASIM_CUBLASLT_FASTEST says which of the algorithms for long sums is fastest: whole, parts or chance, of which the last
+// adds its parts up in another order each time, though by its reduction scheme it should not; it is there only then.
+//
 // CUDASIM_CUBLASLT_FAIL=create:1, heuristic:2 or matmul:3 makes that call of cublasLtCreate, …AlgoGetHeuristic or Matmul
 // fail (NOT_INITIALIZED, INTERNAL_ERROR, EXECUTION_FAILED).
+#include <chrono>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +23,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cudasim.h"
@@ -37,7 +42,7 @@ enum Status {
 enum DataType { R_32F = 0, R_16BF = 14 };
 constexpr int kCompute32F = 68;
 enum Transposition { N = 0, T = 1 };
-enum ReductionScheme : std::uint32_t { NONE = 0, INPLACE = 1, COMPUTE_TYPE = 2, ALL = 7 };
+enum ReductionScheme : std::uint32_t { NONE = 0, INPLACE = 1, COMPUTE_TYPE = 2, ALL = 7, BY_CHANCE = 256 };
 
 struct Handle {};
 struct Description {
@@ -122,6 +127,12 @@ bool fails(const char* call) {
   if (text.substr(0, colon) != call) return false;
   static int left = std::atoi(text.c_str() + colon + 1);
   return --left == 0;
+}
+
+// Whether algorithms of these parts and scheme are the fastest, as CUDASIM_CUBLASLT_FASTEST has it.
+bool is_fastest(std::uint64_t parts, std::uint64_t scheme) {
+  static const char* wanted = std::getenv("CUDASIM_CUBLASLT_FASTEST");
+  return wanted && !std::strcmp(wanted, scheme & BY_CHANCE ? "chance" : parts > 1 ? "parts" : "whole");
 }
 
 struct Sizes {
@@ -223,6 +234,9 @@ void run(void* data) {
   if (o.algorithm.workspace &&
       cudasim_check_range(o.workspace, o.algorithm.workspace, 1, "cublasLtMatmul of its workspace") != 0)
     return;
+  // More than any product here takes, whatever else the machine does.
+  if (std::getenv("CUDASIM_CUBLASLT_FASTEST") && !is_fastest(o.algorithm.parts, o.algorithm.scheme))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   auto [m, n, k] = o.sizes;
   // Parts of k, which all stand in the workspace, where the algorithm has one, until they are added up.
   auto parts = o.algorithm.parts;
@@ -230,9 +244,9 @@ void run(void* data) {
   float* sums = o.algorithm.workspace ? reinterpret_cast<float*>(o.workspace) : own.data();
   for (std::uint64_t part = 0; part < parts; part++)
     multiply(o, k * part / parts, k * (part + 1) / parts, sums + part * m * n);
-  // With INPLACE which part comes first is chance: another one each time.
+  // With INPLACE, or by chance, any part may come first: another one each time.
   static std::uint64_t runs = 0;
-  std::uint64_t first = o.algorithm.scheme == INPLACE ? runs++ : 0;
+  std::uint64_t first = o.algorithm.scheme == INPLACE || o.algorithm.scheme & BY_CHANCE ? runs++ : 0;
   for (std::uint64_t j = 0; j < n; j++)
     for (std::uint64_t i = 0; i < m; i++) {
       float sum = 0;
@@ -313,12 +327,14 @@ Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Description* description, 
   const Algorithm all[] = {
       {kMark, 3, INPLACE, 16, 0, m, n, k},
       {kMark, 2, COMPUTE_TYPE, 16, 2 * m * n * 4, m, n, k},
+      {kMark, 3, COMPUTE_TYPE | BY_CHANCE, 16, 0, m, n, k},
       {kMark, 1, NONE, 16, 0, m, n, k},
       {kMark, 1, NONE, 4, 0, m, n, k},
   };
   for (auto& algorithm : all) {
     if (algorithm.parts > 1 && k < 128) continue;
     if (algorithm.scheme != NONE && !(algorithm.scheme & preference->schemes)) continue;
+    if (algorithm.scheme & BY_CHANCE && !is_fastest(algorithm.parts, algorithm.scheme)) continue;
     if (algorithm.workspace > preference->workspace) continue;
     auto& promised = preference->alignment;
     if (!aligned(promised[0], *a, algorithm.alignment) || !aligned(promised[1], *b, algorithm.alignment) ||
@@ -327,6 +343,19 @@ Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Description* description, 
     if (*count < most) results[(*count)++] = {algorithm, std::size_t(algorithm.workspace), SUCCESS, 1.f, {}};
   }
   return *count > 0 ? SUCCESS : NOT_SUPPORTED;
+}
+
+Status cublasLtMatmulAlgoCheck(Handle* handle, Description* description, Layout* a, Layout* b, Layout* c, Layout* d,
+                               const Algorithm* algorithm, HeuristicResult* result) {
+  if (!alive(handle)) return refuse(NOT_INITIALIZED, "the handle was destroyed, or never made");
+  if (!algorithm || !result) return refuse(INVALID_VALUE, "no algorithm, or no room for the result");
+  Sizes sizes;
+  Status status = check_operation(description, a, b, c, d, sizes);
+  if (status != SUCCESS) return status;
+  if (algorithm->mark != kMark || algorithm->m != sizes.m || algorithm->n != sizes.n || algorithm->k != sizes.k)
+    return NOT_SUPPORTED;
+  *result = {*algorithm, std::size_t(algorithm->workspace), SUCCESS, 1.f, {}};
+  return SUCCESS;
 }
 
 Status cublasLtMatmul(Handle* handle, Description* description, const float* alpha, const void* a, Layout* layout_a,

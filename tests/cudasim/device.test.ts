@@ -27,7 +27,7 @@ function environment(own: Variables, nvrtc?: string | null): NodeJS.ProcessEnv {
 function inProcess(code: string, own: Variables = {}, nvrtc?: string | null): string {
   const engine = (path: string) => JSON.stringify(pathToFileURL(join(root, 'dist/engine/device', path)).href);
   const program = `
-    import { addon } from ${engine('addon.js')};
+    import { addon, setDevice } from ${engine('addon.js')};
     import { NativeTensor } from ${engine('native_tensor.js')};
     const cuda = () => {
       const x = NativeTensor.from('cuda', Float32Array.of(1, 2, 3));
@@ -194,6 +194,9 @@ describe('without a card', () => {
     expect(stderr).toContain(
       `device: cuda cannot be used: ${why}; \`tstrain doctor\` tells more, and auto takes the best there is (cpu)`,
     );
+    expect(inProcess("console.log(told(() => setDevice('cuda')));", variables, null)).toBe(
+      `setDevice: cuda cannot be used: ${why}`,
+    );
     const doctor = tstrain(['doctor'], variables, null).stdout;
     expect(doctor).toContain(`CUDA        no card can be used: ${why}\n`);
     expect(doctor).toContain('device      cpu: the only one that can be used here');
@@ -214,6 +217,40 @@ describe('memory', () => {
       );
     },
   );
+
+  it.each<[string, Variables, RegExp]>([
+    [
+      'before the first step',
+      { CUDASIM_FAIL: 'alloc:2' },
+      /^tstrain: out of memory: \d+ MiB were asked for, and \d+ MiB of the card's 8192 MiB are free$/m,
+    ],
+    [
+      'within a step',
+      { CUDASIM_MEMORY: String(40 << 20) },
+      /^tstrain: gemm: out of memory: 32 MiB were asked for, and \d+ MiB of the card's 40 MiB are free$/m,
+    ],
+  ])('that a run lacks %s is told with its plan, and with what takes less', (_, variables, asked) => {
+    // More tokens than the 128 that a card's products take at a time.
+    directory.writeRows('rows.jsonl', Array(16).fill({ ids: Array(32).fill(1), prompt_len: 1 }));
+    directory.writeConfig({
+      data_path: directory.at('rows.jsonl'),
+      output_dir: directory.at('out'),
+      per_device_train_batch_size: 16,
+      skip_memory_check: true,
+    });
+    const { stderr, status } = tstrain(
+      ['--config', directory.at('run.yaml'), '--set', 'device=cuda'],
+      variables,
+    );
+    expect(status).toBe(1);
+    expect(stderr).toMatch(asked);
+    expect(stderr).toMatch(
+      /^tstrain: this run takes [\d.]+ MiB by its plan: workspace 32\.0 MiB, activations [\d.]+ MiB; /m,
+    );
+    expect(stderr).toMatch(
+      /^tstrain: less is taken, in all, with per_device_train_batch_size: \d, .* MiB\); or gradient_checkpointing: true \(/m,
+    );
+  });
 
   it('of a driver without virtual memory is one piece, as large as a plan says or as half of what is free', () => {
     const own = { CUDASIM_VMM: '0' };
@@ -237,6 +274,19 @@ describe('a failure on the card', () => {
     );
     expect(inProcess(square, { ...fails, CUDA_LAUNCH_BLOCKING: '1' })).toMatch(
       /^unary: the card, in one of the kernels unary[^;]*: waiting for it fails with CUDA_ERROR_LAUNCH_FAILED/,
+    );
+  });
+
+  it('is told to who fetches values while JavaScript goes on', () => {
+    const code = `
+      const x = NativeTensor.from('cuda', Float32Array.of(1, 2, 3));
+      const y = NativeTensor.inArena('cuda', 'float32', [3]);
+      addon.ops.unary({ y, x, op: 'square', n: 3 });
+      setImmediate(() => console.log('JavaScript goes on'));
+      await y.fetch().then(String, (error) => error.message).then(console.log);`;
+    expect(inProcess(code)).toBe('JavaScript goes on\n1,4,9');
+    expect(inProcess(code, { CUDASIM_FAIL: 'launch:1' })).toMatch(
+      /^(JavaScript goes on\n)?the card, in one of the kernels unary.*waiting for it fails with CUDA_ERROR_LAUNCH_FAILED/,
     );
   });
 

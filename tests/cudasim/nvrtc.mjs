@@ -1,6 +1,6 @@
 // NVRTC for the tests: NVIDIA's compiler runs without a card. From PyPI into build/nvrtc/VERSION.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -37,6 +37,12 @@ function install(version) {
   if (installed !== undefined) return installed;
   const [root, fresh, venv] = [join(build, version), join(build, `${version}.new`), join(build, 'venv')];
   const name = `nvidia-cuda-nvrtc-cu12==${releases[version]}`;
+  // What many test files want is not tried again by each of them: without a network that takes half a minute.
+  const failure = join(build, `${version}.failed`);
+  if (existsSync(failure) && Date.now() - statSync(failure).mtimeMs < 10 * 60_000) {
+    console.error(readFileSync(failure, 'utf8'));
+    return undefined;
+  }
   try {
     mkdirSync(build, { recursive: true });
     run('python3', '-m', 'venv', venv);
@@ -46,7 +52,9 @@ function install(version) {
     renameSync(fresh, root);
     return root;
   } catch (error) {
-    console.error(`cudasim: ${name} cannot be had (it needs python3-venv, and PyPI): ${error.message}`);
+    const why = `cudasim: ${name} cannot be had (it needs python3-venv, and PyPI): ${error.message}`;
+    writeFileSync(failure, why);
+    console.error(why);
     return undefined;
   }
 }

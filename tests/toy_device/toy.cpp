@@ -6,8 +6,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -51,15 +53,37 @@ class ToyMemory : public Memory {
     std::memcpy(host, from, size_t(bytes));
   }
 
+  // Each look at it lets one thing happen that is in the queue.
+  std::unique_ptr<Fetch> fetch(const char* from, i64 bytes) override {
+    struct Coming : Fetch {
+      ToyMemory& memory;
+      std::shared_ptr<std::vector<char>> come = std::make_shared<std::vector<char>>();
+      Coming(ToyMemory& memory, const char* from, i64 bytes) : Fetch(bytes), memory(memory) {
+        memory.queue([come = come, from, bytes] { come->assign(from, from + bytes); });
+      }
+      bool advance(char* host) override {
+        if (i64(come->size()) < bytes) return memory.run(1), false;
+        std::memcpy(host, come->data(), come->size());
+        return true;
+      }
+    };
+    return std::make_unique<Coming>(*this, from, bytes);
+  }
+
   Stream stream() override { return this; }
 
-  void synchronize() override {
+  void synchronize() override { run(queue_.size()); }
+
+  // The first so many in the queue.
+  void run(size_t count) {
     if (queue_.empty()) return;
     Access access(*this);
     BlockSignals until_done;
     int threads = thread_count();
     std::exception_ptr first;
-    for (auto& work : std::exchange(queue_, {})) {
+    for (; count > 0; count--) {
+      auto work = std::move(queue_.front());
+      queue_.pop_front();
       try {
         work();
       } catch (...) {
@@ -96,7 +120,7 @@ class ToyMemory : public Memory {
 
   char* start_ = nullptr;
   Arena rest_{kRoom, kAlignment};
-  std::vector<std::function<void()>> queue_;
+  std::deque<std::function<void()>> queue_;
 };
 
 Memory& toy_memory() {
@@ -133,8 +157,8 @@ i64 two_rows(DType, i64, i64 columns) { return 2 * columns; }
 std::string nothing() { return ""; }
 std::string toy_words(DType) { return "a device for tests"; }
 
-const DeviceKind toy_device = {"toy", nothing, toy_ops,  &cpu_workspaces, kAlignment,
-                               1,     false,   two_rows, toy_memory,      toy_words};
+const DeviceKind toy_device = {"toy",    nothing,    toy_ops,   &cpu_workspaces, kAlignment, 1,       false,
+                               two_rows, toy_memory, toy_words, nullptr,         nullptr,    nullptr, 32};
 
 [[maybe_unused]] const bool added = add_device(toy_device);
 

@@ -13,7 +13,7 @@ process.env.TSTRAIN_ADDON = join(root, 'build/native-toy/tstrain.node');
 process.env.TSTRAIN_DEVICE = 'toy';
 
 const { runOpCases } = await import('../op_cases.js');
-const { addon, defaultDevice } = await import('../../engine/device/addon.js');
+const { addon, defaultDevice, setDevice } = await import('../../engine/device/addon.js');
 const { NativeTensor } = await import('../../engine/device/native_tensor.js');
 
 describe('the toy device', () => {
@@ -24,6 +24,9 @@ describe('the toy device', () => {
   it('is the default of this process alone', () => {
     expect(addon.devices()).toEqual(['cpu', 'toy']);
     expect(defaultDevice()).toBe('toy');
+    expect(() => setDevice('cpu')).toThrow(
+      'setDevice: toy is in use; cpu must be named before the first tensor or model',
+    );
   });
 
   it('has memory that nobody else can access', () => {
@@ -44,6 +47,24 @@ describe('the toy device', () => {
     expect([...last.floats()]).toEqual([3]);
     expect(statusKiB('VmRSS') - before).toBeGreaterThan(48 * KIB);
     for (const t of [last, x]) t.dispose();
+  });
+
+  it('gives values while JavaScript goes on, whatever becomes of their tensor', async () => {
+    const x = NativeTensor.from('toy', Float32Array.of(1, 2, 3));
+    const y = NativeTensor.inArena('toy', 'bfloat16', [3]);
+    addon.ops.cast({ y, x, n: 3 });
+    let goesOn = false;
+    setImmediate(() => {
+      goesOn = true;
+    });
+    const values = y.fetch();
+    y.dispose();
+    const other = NativeTensor.inArena('toy', 'bfloat16', [3]);
+    addon.ops.fill({ y: other, n: 3, value: 7 });
+    expect([...(await values)]).toEqual([1, 2, 3]);
+    expect(goesOn).toBe(true);
+    for (const t of [other, x]) t.dispose();
+    expect(addon.stats('toy')).toMatchObject({ arenaInUse: 0, heapBytes: 0 });
   });
 });
 

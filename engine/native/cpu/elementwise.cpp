@@ -42,7 +42,8 @@ void with_number_type(DType t, F&& f) {
     case DType::bf16: return f(static_cast<bf16*>(nullptr));
     case DType::i32: return f(static_cast<std::int32_t*>(nullptr));
     case DType::u8: return f(static_cast<std::uint8_t*>(nullptr));
-    case DType::f64: return;  // refused by the contract
+    case DType::f64:
+    case DType::i16: return;  // refused by the contract
   }
 }
 }  // namespace
@@ -77,14 +78,18 @@ void fill(const Context&, Out y, i64 n, f64 value) {
       std::memset(y.as<char>() + at, 0, size_t(bytes - at < kBlock ? bytes - at : kBlock));
     return;
   }
+  auto all = [&](auto* to, auto element) {
+#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
+    for (i64 i = 0; i < n; i++) to[i] = element;
+  };
+  if (y.dtype == DType::i16) return all(y.as<std::int16_t>(), std::int16_t(value));
   with_number_type(y.dtype, [&](auto* ty) {
     using Y = std::remove_pointer_t<decltype(ty)>;
-    Y *yp = y.as<Y>(), element;
+    Y element;
     // An int32 need not fit a float.
     if constexpr (std::is_same_v<Y, std::int32_t>) element = std::int32_t(value);
     else store(&element, float(value));
-#pragma omp parallel for simd schedule(static) if (n >= kParallelFrom)
-    for (i64 i = 0; i < n; i++) yp[i] = element;
+    all(y.as<Y>(), element);
   });
 }
 

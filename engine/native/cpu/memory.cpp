@@ -89,7 +89,7 @@ class CpuMemory : public Memory {
       // Not aligned_alloc: its size is a multiple of 64, and AddressSanitizer would count the slack as ours.
       if (posix_memalign(&p, 64, size_t(bytes)) != 0) p = nullptr;
     }
-    if (!p) throw OpError("out of memory: cannot allocate " + std::to_string(bytes) + " bytes");
+    if (!p) throw OutOfMemory("out of memory: cannot allocate " + std::to_string(bytes) + " bytes");
     return static_cast<char*>(p);
   }
 

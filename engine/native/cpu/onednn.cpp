@@ -1,6 +1,6 @@
 #include "onednn.h"
 
-#include "../checked.h"
+#include "../row_steps.h"
 
 #ifdef TSTRAIN_ONEDNN
 #include <cstdlib>
@@ -16,13 +16,12 @@
 namespace tstrain {
 
 namespace {
-// To the end of the last step.
-i64 missing_rows(i64 rows) { return i64(rounded_up(rows, kRowStep) - rows); }
+i64 whole_rows(i64 rows) { return i64(rounded_up(rows, kRowStep)); }
 }  // namespace
 
 i64 row_slack(DType type, i64 rows, i64 columns) {
   if (type != DType::bf16 || bf16_gemm() == Bf16Gemm::float32) return 0;
-  return i64(missing_rows(rows) * Checked(columns));
+  return slack_of(whole_rows, rows, columns);
 }
 
 #ifndef TSTRAIN_ONEDNN
@@ -145,24 +144,7 @@ bool onednn_takes(DType ab) {
   return used && (ab == DType::f32 || bf16_gemm() != Bf16Gemm::float32);
 }
 
-// Every micro-batch of real rows has another number of tokens: m of a linear layer, k of its weight's gradient. Where all
-// tensors of so many rows have slack behind them, the product is one of a whole number of steps, so that some tens of
-// primitives serve a whole run instead of twenty new ones a step.
 namespace {
-struct Rows {
-  i64 m, k;
-};
-
-Rows stepped(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) {
-  auto room = [](const auto& t, i64 rows, i64 more, i64 columns) {
-    return t.numel == rows * columns && t.slack >= more * columns;
-  };
-  i64 more_m = missing_rows(m), more_k = missing_rows(k);
-  if (!trans_a && room(a, m, more_m, k) && room(c, m, more_m, n)) m += more_m;
-  if (trans_a && !trans_b && room(a, k, more_k, m) && room(b, k, more_k, n)) k += more_k;
-  return {m, k};
-}
-
 // Rows of the slack that are summed over must add nothing.
 void clear_slack(In t, i64 elements) {
   std::memset(const_cast<char*>(t.as<char>()) + t.numel * size_of(t.dtype), 0, size_t(elements * size_of(t.dtype)));
@@ -171,7 +153,7 @@ void clear_slack(In t, i64 elements) {
 
 i64 onednn_gemm_scratch(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
   if (a.dtype != DType::bf16 || !onednn_takes(a.dtype) || m == 0 || n == 0 || k == 0) return 0;
-  Rows r = stepped(c, a, b, m, n, k, trans_a, trans_b);
+  Rows r = stepped(whole_rows, c, a, b, m, n, k, trans_a, trans_b);
   auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, accumulate);
   return i64(p.description.scratchpad_desc().get_size());
 }
@@ -184,7 +166,8 @@ bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool tran
     if (status != dnnl_success) throw OpError("oneDNN's sgemm fails with status " + std::to_string(int(status)));
     return true;
   }
-  Rows r = stepped(c, a, b, m, n, k, trans_a, trans_b);
+  // Some tens of primitives serve a whole run instead of twenty new ones a step.
+  Rows r = stepped(whole_rows, c, a, b, m, n, k, trans_a, trans_b);
   if (r.k > k) {
     clear_slack(a, (r.k - k) * m);
     clear_slack(b, (r.k - k) * n);

@@ -34,9 +34,9 @@ void forward(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* 
   }
 }
 
-template <class T>
-void backward(T* dx, float* dw, float* partial, const T* dy, const T* x, const T* w, const float* rstd,
-              const T* dresidual, i64 rows, i64 dim) {
+template <class T, class W>
+void backward(T* dx, W* dw, float* partial, const T* dy, const T* x, const T* w, const float* rstd, const T* dresidual,
+              i64 rows, i64 dim) {
   int wanted = rows * dim >= kParallelFrom ? thread_count() : 1;
   if (dw) std::memset(partial, 0, size_t(wanted) * size_t(dim) * sizeof(float));
 #pragma omp parallel num_threads(wanted)
@@ -67,9 +67,12 @@ void backward(T* dx, float* dw, float* partial, const T* dy, const T* x, const T
     }
   }
   if (!dw) return;
-  for (int t = 0; t < wanted; t++)
 #pragma omp simd
-    for (i64 i = 0; i < dim; i++) dw[i] += partial[t * dim + i];
+  for (i64 i = 0; i < dim; i++) {
+    float sum = load(dw + i);
+    for (int t = 0; t < wanted; t++) sum += partial[t * dim + i];
+    store(dw + i, sum);
+  }
 }
 
 }  // namespace
@@ -85,8 +88,11 @@ void rmsnorm_backward(const Context& context, Out dx, Out dw, In dy, In x, In w,
                       i64 dim) {
   with_float_type(x.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    backward(dx.as<T>(), dw.as<float>(), static_cast<float*>(context.workspace), dy.as<T>(), x.as<T>(), w.as<T>(),
-             rstd.as<float>(), dresidual.as<T>(), rows, dim);
+    with_float_type(dw.dtype, [&](auto* tw) {
+      using W = std::remove_pointer_t<decltype(tw)>;
+      backward(dx.as<T>(), dw.as<W>(), static_cast<float*>(context.workspace), dy.as<T>(), x.as<T>(), w.as<T>(),
+               rstd.as<float>(), dresidual.as<T>(), rows, dim);
+    });
   });
 }
 

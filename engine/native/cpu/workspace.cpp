@@ -10,7 +10,7 @@ namespace tstrain {
 
 namespace {
 
-constexpr i64 kFloat = 4, kDouble = 8;
+constexpr i64 kFloat = 4, kDouble = 8, kKey = 8;
 
 i64 per_thread(Checked bytes) { return i64(thread_count() * bytes); }
 
@@ -22,6 +22,10 @@ WorkspaceTable table() {
     // A row of products too long for one panel is summed up in float32 beside c.
     Checked wide = c.dtype == DType::bf16 && k > kGemmDepth ? Checked(m) * n : 0;
     return i64(kFloat * (gemm_pack_floats(thread_count()) + wide));
+  };
+  // The ids with their places, sorted, where a row is rounded.
+  t.scatter_add_rows = [](Out table, In, In, i64 rows, i64, i64) -> i64 {
+    return table.dtype == DType::bf16 ? i64(kKey * Checked(rows)) : 0;
   };
   // Each thread's part of dw.
   t.rmsnorm_backward = [](Out, Out, In, In, In, In, In, i64, i64 dim) { return per_thread(kFloat * Checked(dim)); };

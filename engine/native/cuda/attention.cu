@@ -174,7 +174,7 @@ KERNELS(attention_forward<float>, attention_forward<bf16>, attention_delta<float
         attention_backward_keys<bf16>)
 
 #else
-#include "launch.h"
+#include "flash_attention.h"
 
 namespace tstrain::cuda {
 
@@ -194,6 +194,9 @@ Grid warps(i64 rows, i64 heads, i64 in_shared, i64 head_dim) {
 void attention_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_starts,
                        In k_lengths, i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride,
                        i64 tokens, i64, i64, f64, f64 scale) {
+  if (flash_forward(context, out, lse, q, k, v, q_offsets, k_starts, k_lengths, documents, heads, kv_heads, head_dim,
+                    q_stride, kv_stride, tokens, scale))
+    return;
   launch(context, kernel("attention_forward", {q.dtype}), warps(tokens, heads, 2, head_dim), out.data, lse.data, q.data,
          k.data, v.data, q_offsets.data, k_starts.data, k_lengths.data, documents, heads, kv_heads, head_dim, q_stride,
          kv_stride, tokens, float(scale));
@@ -204,6 +207,9 @@ void attention_backward(const Context& context, Out dqkv, In dout, In out, In ls
   auto* delta = static_cast<float*>(context.workspace);
   launch(context, kernel("attention_delta", {qkv.dtype}), warps(tokens, heads, 0, head_dim), delta, dout.data, out.data,
          heads, head_dim, tokens);
+  if (flash_backward(context, dqkv, dout, delta, lse, qkv, offsets, documents, heads, kv_heads, head_dim, tokens,
+                     scale))
+    return;
   launch(context, kernel("attention_backward_queries", {qkv.dtype}), warps(tokens, heads, 3, head_dim), dqkv.data,
          dout.data, lse.data, delta, qkv.data, offsets.data, documents, heads, kv_heads, head_dim, tokens,
          float(scale));

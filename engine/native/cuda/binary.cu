@@ -91,10 +91,10 @@ KERNELS(binary<float, float>, binary<i32, i32>, binary<u8, float>, binary<u8, i3
 
 namespace tstrain::cuda {
 
-#define ENTRY(name) i64(Binary::name),
-constexpr i64 kOrder[] = {BINARY(ENTRY)};
+#define ENTRY(name) Binary::name,
+constexpr Binary kWords[] = {BINARY(ENTRY)};
 #undef ENTRY
-static_assert(in_order(kOrder), "BINARY has another order than ops.h");
+static_assert(all_in_order(kWords), "BINARY has other words than ops.h, or another order");
 
 void binary(const Context& context, Out y, In a, In b, Binary op, Four shape, Four a_strides, Four b_strides) {
   launch(context, kernel("binary", {y.dtype, a.dtype}), vectors(shape[0] * shape[1] * shape[2] * shape[3], a.dtype),

@@ -30,6 +30,14 @@ std::string recent_kernels() {
   return names;
 }
 
+void check_kernels(CUresult result) {
+  if (result == CUDA_SUCCESS) return;
+  std::string ran = recent_kernels();
+  std::string where = ran.empty() ? "the card" : "the card, in one of the kernels " + ran;
+  std::string next = launch_blocking() ? "" : "; with CUDA_LAUNCH_BLOCKING=1 the error is told by the very kernel";
+  check(result, (where + next + ": waiting for it").c_str());
+}
+
 }  // namespace
 
 const Card& card() {
@@ -52,15 +60,15 @@ void launched(const std::string& kernel) {
 }
 
 void wait_for(CUstream stream) {
-  CUresult result = driver().cuStreamSynchronize(stream);
-  if (result == CUDA_SUCCESS) {
-    if (stream == card().compute) since_wait = 0;
-    return;
-  }
-  std::string ran = recent_kernels();
-  std::string where = ran.empty() ? "the card" : "the card, in one of the kernels " + ran;
-  std::string next = launch_blocking() ? "" : "; with CUDA_LAUNCH_BLOCKING=1 the error is told by the very kernel";
-  check(result, (where + next + ": waiting for it").c_str());
+  check_kernels(driver().cuStreamSynchronize(stream));
+  if (stream == card().compute) since_wait = 0;
+}
+
+bool reached(CUevent event) {
+  CUresult result = driver().cuEventQuery(event);
+  if (result == CUDA_ERROR_NOT_READY) return false;
+  check_kernels(result);
+  return true;
 }
 
 }  // namespace tstrain::cuda

@@ -17,6 +17,9 @@ const Card& card();
 // Waits for a stream. A kernel that failed is only heard of now: the error names those that ran since the last wait.
 void wait_for(CUstream stream);
 
+// Whether an event has been reached. Errors as in wait_for().
+bool reached(CUevent event);
+
 // A kernel of this name, which stays where it is, was queued. With CUDA_LAUNCH_BLOCKING=1 it is waited for, so that an error is its own.
 void launched(const std::string& kernel);
 

@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(128) sum_columns(double* parts, const T* x, i6
 }
 
 // y[c] += Σ_k parts[k, c]. A warp takes 32 columns, the eight of a block every eighth part; they are put together in order.
-template <class S>
-__global__ void __launch_bounds__(256) add_parts(float* y, const S* parts, i64 count, i64 columns) {
+template <class Y, class S>
+__global__ void __launch_bounds__(256) add_parts(Y* y, const S* parts, i64 count, i64 columns) {
   __shared__ S sums[8][32];
   int lane = threadIdx.x % 32, group = threadIdx.x / 32;
   i64 column = blockIdx.x * 32ll + lane;
@@ -60,11 +60,11 @@ __global__ void __launch_bounds__(256) add_parts(float* y, const S* parts, i64 c
   __syncthreads();
   if (group > 0 || column >= columns) return;
   for (int g = 1; g < 8; g++) sum += sums[g][lane];
-  y[column] += float(sum);
+  store(y + column, load(y + column) + float(sum));
 }
 
-KERNELS(add_columns<float>, add_columns<bf16>, sum_columns<float>, sum_columns<bf16>, add_parts<float>,
-        add_parts<double>)
+KERNELS(add_columns<float>, add_columns<bf16>, sum_columns<float>, sum_columns<bf16>)
+KERNELS(add_parts<float, float>, add_parts<float, double>, add_parts<bf16, float>, add_parts<bf16, double>)
 
 #else
 #include "launch.h"
@@ -84,11 +84,12 @@ void sum_columns(const Context& context, Out y, In x, i64 rows, i64 columns) {
   launch(context, kernel("sum_columns", {x.dtype}),
          Grid((columns + across - 1) / across, parts.count).with_threads(threads), context.workspace, x.data, rows,
          columns, parts.size);
-  add_parts(context, y.as<float>(), context.workspace, DType::f64, parts.count, columns);
+  add_parts(context, y, context.workspace, DType::f64, parts.count, columns);
 }
 
-void add_parts(const Context& context, float* y, const void* parts, DType type, i64 count, i64 columns) {
-  if (count > 0) launch(context, kernel("add_parts", {type}), Grid((columns + 31) / 32), y, parts, count, columns);
+void add_parts(const Context& context, Out y, const void* parts, DType type, i64 count, i64 columns) {
+  if (count > 0)
+    launch(context, kernel("add_parts", {y.dtype, type}), Grid((columns + 31) / 32), y.data, parts, count, columns);
 }
 
 }  // namespace tstrain::cuda

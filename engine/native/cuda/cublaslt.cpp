@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <list>
 #include <tuple>
-#include <unordered_map>
 
 #include "card.h"
 #include "libraries.h"
@@ -74,13 +72,6 @@ std::string open(CublasLt& lt) {
 
 int type_of(DType type) { return type == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-std::string in_words(const Product& p) {
-  return std::string(name_of(p.type_ab)) + (p.trans_a ? " Aᵀ" : " A") + (p.trans_b ? "·Bᵀ" : "·B") + " of " +
-         std::to_string(p.m) + " × " + std::to_string(p.n) + " over " + std::to_string(p.k) + " at addresses of " +
-         std::to_string(p.aligned_a) + " and " + std::to_string(p.aligned_b) + " bytes to " + name_of(p.type_c) +
-         " of " + std::to_string(p.aligned_c);
-}
-
 }  // namespace
 
 const CublasLt& cublaslt() {
@@ -90,6 +81,13 @@ const CublasLt& cublaslt() {
     return lt;
   }();
   return instance;
+}
+
+std::string in_words(const Product& p) {
+  return std::string(name_of(p.type_ab)) + (p.trans_a ? " Aᵀ" : " A") + (p.trans_b ? "·Bᵀ" : "·B") + " of " +
+         std::to_string(p.m) + " × " + std::to_string(p.n) + " over " + std::to_string(p.k) + " at addresses of " +
+         std::to_string(p.aligned_a) + " and " + std::to_string(p.aligned_b) + " bytes " +
+         (p.accumulate ? "added to " : "to ") + name_of(p.type_c) + " of " + std::to_string(p.aligned_c);
 }
 
 i64 alignment(const void* address) {
@@ -166,77 +164,25 @@ std::vector<cublasLtMatmulHeuristicResult_t> Matmul::algorithms(int most) const 
   return found;
 }
 
-void Matmul::run(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
-                 CUstream stream) const {
+bool Matmul::takes(const cublasLtMatmulAlgo_t& algorithm) const {
+  auto& lt = cublaslt();
+  cublasLtMatmulHeuristicResult_t result{};
+  cublasStatus_t status = lt.cublasLtMatmulAlgoCheck(lt.handle, description_.get(), a_.get(), b_.get(), c_.get(),
+                                                     c_.get(), &algorithm, &result);
+  return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= size_t(kCublasLtWorkspace);
+}
+
+cublasStatus_t Matmul::queue(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm,
+                             void* workspace, CUstream stream) const {
   auto& lt = cublaslt();
   float alpha = 1, beta = product_.accumulate ? 1 : 0;
-  check_status(lt.cublasLtMatmul(lt.handle, description_.get(), &alpha, b, a_.get(), a, b_.get(), &beta, c, c_.get(), c,
-                                 c_.get(), &algorithm, workspace, size_t(kCublasLtWorkspace), stream),
-               "cublasLtMatmul");
+  return lt.cublasLtMatmul(lt.handle, description_.get(), &alpha, b, a_.get(), a, b_.get(), &beta, c, c_.get(), c,
+                           c_.get(), &algorithm, workspace, size_t(kCublasLtWorkspace), stream);
 }
 
-namespace {
-
-struct Hash {
-  size_t operator()(const Product& p) const {
-    size_t h = 0;
-    for (i64 x : {i64(p.type_c), i64(p.type_ab), p.m, p.n, p.k, i64(p.trans_a), i64(p.trans_b), i64(p.accumulate),
-                  p.aligned_c, p.aligned_a, p.aligned_b})
-      h = (h ^ size_t(x)) * 0x9e3779b97f4a7c15ull;
-    return h;
-  }
-};
-
-struct Chosen {
-  Product product;
-  Matmul matmul;
-  std::vector<cublasLtMatmulHeuristicResult_t> algorithms;  // the first, if there is one
-
-  explicit Chosen(const Product& p) : product(p), matmul(p), algorithms(matmul.algorithms(1)) {}
-};
-
-// The heuristic takes tens of microseconds, so its choice is kept; the least recently used goes first, since real rows
-// bring ever new token counts.
-const Chosen& chosen(const Product& product) {
-  constexpr size_t kCapacity = 512;
-  // Not destroyed when the process ends, for the library may have ended before.
-  static auto& order = *new std::list<Chosen>;
-  static auto& index = *new std::unordered_map<Product, std::list<Chosen>::iterator, Hash>;
-  auto found = index.find(product);
-  if (found != index.end()) {
-    order.splice(order.begin(), order, found->second);
-    return order.front();
-  }
-  order.emplace_front(product);
-  index[product] = order.begin();
-  if (order.size() > kCapacity) {
-    index.erase(order.back().product);
-    order.pop_back();
-  }
-  return order.front();
-}
-
-CublasLtCounts counts;
-
-}  // namespace
-
-const CublasLtCounts& cublaslt_counts() { return counts; }
-
-bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
-                   bool accumulate) {
-  if (!cublaslt().missing.empty()) return false;
-  Product product{c.dtype,           a.dtype,          m, n, k, trans_a, trans_b, accumulate, alignment(c.data),
-                  alignment(a.data), alignment(b.data)};
-  auto& choice = chosen(product);
-  if (choice.algorithms.empty()) {
-    if (counts.declined++ == 0) counts.first_declined = in_words(product);
-    return false;
-  }
-  choice.matmul.run(c.data, a.data, b.data, choice.algorithms[0].algo, context.workspace,
-                    static_cast<CUstream>(context.stream));
-  launched("cublasLtMatmul");
-  counts.done++;
-  return true;
+void Matmul::run(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
+                 CUstream stream) const {
+  check_status(queue(c, a, b, algorithm, workspace, stream), "cublasLtMatmul");
 }
 
 }  // namespace tstrain::cuda

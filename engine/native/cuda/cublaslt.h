@@ -53,6 +53,10 @@ struct cublasLtMatmulHeuristicResult_t {
            (cublasLtHandle_t handle, cublasLtMatmulDesc_t description, cublasLtMatrixLayout_t a,                    \
             cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,                           \
             cublasLtMatmulPreference_t preference, int most, cublasLtMatmulHeuristicResult_t* results, int* count)) \
+  FUNCTION(cublasLtMatmulAlgoCheck,                                                                                 \
+           (cublasLtHandle_t handle, cublasLtMatmulDesc_t description, cublasLtMatrixLayout_t a,                    \
+            cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,                           \
+            const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulHeuristicResult_t* result))                        \
   FUNCTION(cublasLtMatmul,                                                                                          \
            (cublasLtHandle_t handle, cublasLtMatmulDesc_t description, const void* alpha, const void* a,            \
             cublasLtMatrixLayout_t layout_a, const void* b, cublasLtMatrixLayout_t layout_b, const void* beta,      \
@@ -85,6 +89,9 @@ struct Product {
   bool operator==(const Product& other) const;
 };
 
+// "bfloat16 A·Bᵀ of 512 × 2048 over 2048 …": all of it, so that no two products have the same words.
+std::string in_words(const Product& product);
+
 // Of an address: up to 256, beyond which no algorithm asks.
 i64 alignment(const void* address);
 
@@ -96,9 +103,14 @@ class Matmul {
   // The first of the library's choices, best first; none where it has no algorithm for such alignments. Only such as sum
   // up in float32 and in a fixed order.
   std::vector<cublasLtMatmulHeuristicResult_t> algorithms(int most) const;
+  // Whether an algorithm that was not asked for here does it, within the workspace.
+  bool takes(const cublasLtMatmulAlgo_t& algorithm) const;
   // Queues it. workspace: kCublasLtWorkspace bytes.
   void run(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
            CUstream stream) const;
+  // Likewise, and answers what the library says, for some algorithms turn out not to do it.
+  cublasStatus_t queue(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
+                       CUstream stream) const;
 
  private:
   template <class T>
@@ -109,18 +121,5 @@ class Matmul {
   Owned<cublasLtMatmulDescOpaque> description_;
   Owned<cublasLtMatrixLayoutOpaque> a_, b_, c_;
 };
-
-// C (+)= A·B as in the op table, by the library's first choice. False when there is no library, or it has no algorithm;
-// nothing was done then.
-bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
-                   bool accumulate);
-
-// What became of products so far, for whoever wants to tell: how many cuBLASLt did, how many it had no algorithm for, and
-// the first of those in words.
-struct CublasLtCounts {
-  i64 done = 0, declined = 0;
-  std::string first_declined;
-};
-const CublasLtCounts& cublaslt_counts();
 
 }  // namespace tstrain::cuda

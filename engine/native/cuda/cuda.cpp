@@ -4,6 +4,7 @@
 #include "cublaslt.h"
 #include "kernels.h"
 #include "launch.h"
+#include "products.h"
 
 namespace tstrain {
 
@@ -26,11 +27,21 @@ std::string description(DType) {
   return cuda::driver().card + ", kernels " + cuda::kernels_come_from() + ", GEMM by " + gemm;
 }
 
-i64 no_slack(DType, i64, i64) { return 0; }
-
 }  // namespace
 
-const DeviceKind cuda_device = {"cuda", missing, ops,      &cuda::workspaces, cuda::kAlignment,
-                                1,      true,    no_slack, cuda::memory,      description};
+const DeviceKind cuda_device = {"cuda",
+                                missing,
+                                ops,
+                                &cuda::workspaces,
+                                cuda::kAlignment,
+                                cuda::kRowStep,
+                                true,
+                                cuda::row_slack,
+                                cuda::memory,
+                                description,
+                                cuda::chosen_products,
+                                cuda::choose_products,
+                                cuda::product_account,
+                                128};
 
 }  // namespace tstrain

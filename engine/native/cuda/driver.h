@@ -95,6 +95,7 @@ struct CUmemAccessDesc {
   FUNCTION(cuEventCreate, (CUevent * event, unsigned flags))                                                          \
   FUNCTION(cuEventRecord, (CUevent event, CUstream stream))                                                           \
   FUNCTION(cuEventSynchronize, (CUevent event))                                                                       \
+  FUNCTION(cuEventQuery, (CUevent event))                                                                             \
   FUNCTION(cuEventElapsedTime, (float* milliseconds, CUevent from, CUevent to))                                       \
   FUNCTION(cuEventDestroy_v2, (CUevent event))                                                                        \
   FUNCTION(cuModuleLoadData, (CUmodule * module, const void* image))                                                  \

@@ -60,8 +60,8 @@ template <class Y>
 __global__ void __launch_bounds__(256) fill(Y* y, i64 n, double value) {
   constexpr int N = lanes_of<Y>();
   Y element;
-  // An int32 need not fit a float.
-  if constexpr (Same<Y, i32>::yes) element = i32(value);
+  // A whole number need not fit a float.
+  if constexpr (Same<Y, i32>::yes || Same<Y, i16>::yes) element = Y(value);
   else convert(element, float(value));
   each<N>(n, aligned<N>(y), [&](i64 i, auto lanes) {
     Vector<Y, lanes.count> to;
@@ -76,7 +76,7 @@ KERNELS(cast<float, float>, cast<float, bf16>, cast<float, i32>, cast<float, u8>
 KERNELS(cast<bf16, float>, cast<bf16, bf16>, cast<bf16, i32>, cast<bf16, u8>)
 KERNELS(cast<i32, float>, cast<i32, bf16>, cast<i32, i32>, cast<i32, u8>)
 KERNELS(cast<u8, float>, cast<u8, bf16>, cast<u8, i32>, cast<u8, u8>)
-KERNELS(fill<float>, fill<bf16>, fill<i32>, fill<u8>)
+KERNELS(fill<float>, fill<bf16>, fill<i32>, fill<u8>, fill<i16>)
 
 #else
 #include "launch.h"

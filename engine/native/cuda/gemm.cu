@@ -69,10 +69,7 @@ struct Tile {
       const bf16* from = x.data + y * x.length + x.length - left;
       u32 to = tile + place(line, chunk);
       if (x.whole) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                     :
-                     : "r"(to), "l"(left > 0 ? from : x.data), "r"(left > 0 ? 16 : 0)
-                     : "memory");
+        copy_ahead<16>(to, left > 0 ? from : x.data, left > 0 ? 16 : 0);
       } else {
         u32 pairs[4] = {};
 #pragma unroll
@@ -90,32 +87,10 @@ struct Tile {
   // 3 the other 8.
   static __device__ void fragment(u32 (&to)[4], u32 tile, int row, int depth) {
     u32 lane = threadIdx.x % 32;
-    if (kDeep)
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                   : "r"(tile + place(row + lane % 16, depth / 8 + lane / 16))
-                   : "memory");
-    else
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                   : "r"(tile + place(depth + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2))
-                   : "memory");
+    if (kDeep) load_matrices(to, tile + place(row + lane % 16, depth / 8 + lane / 16));
+    else load_matrices_transposed(to, tile + place(depth + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
   }
 };
-
-// c += a·b for 16 × 8 elements of c and 16 of depth.
-__device__ inline void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-      "%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ inline u32 shared_address(const void* p) {
-  u64 address;
-  asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(p));
-  return u32(address);
-}
 
 // wide: C is float32, not bfloat16.
 template <bool kTransA, bool kTransB, int kTile>
@@ -135,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, kTile == 128 ? 2 : 3)
   i64 steps = (k + kDepth - 1) / kDepth;
   for (i64 step = 1 - kStages; step < steps; step++) {
     if (step >= 0) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 2) : "memory");
+      wait_for_groups<kStages - 2>();
       // All threads' parts of this stage are there, and all are done with the one that is filled next.
       __syncthreads();
     }
@@ -146,7 +121,7 @@ __global__ void __launch_bounds__(kThreads, kTile == 128 ? 2 : 3)
       TileB::fill(stage + kBytes, from_b, place.column, ahead * kDepth);
     }
     // A group each turn, if of nothing, so that how many are under way is always known.
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    end_group();
     if (step < 0) continue;
     u32 stage = base + u32(step % kStages) * 2 * kBytes;
 #pragma unroll
@@ -302,8 +277,8 @@ KERNELS(gemm_bf16<false, false, 64>, gemm_bf16<false, true, 64>, gemm_bf16<true,
 
 #else
 #include "card.h"
-#include "cublaslt.h"
 #include "launch.h"
+#include "products.h"
 
 namespace tstrain::cuda {
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <string_view>
 #include <unordered_map>
 
 #include "card.h"
@@ -30,6 +32,7 @@ const char* type_name(DType type) {
     case DType::i32: return "i32";
     case DType::f64: return "double";
     case DType::u8: return "u8";
+    case DType::i16: return "i16";
   }
   return "?";
 }
@@ -127,24 +130,32 @@ const Module& module_of(const EmbeddedFile& file) {
 }  // namespace
 
 const Kernel& kernel(const char* name, std::initializer_list<DType> types) {
-  static std::unordered_map<std::string, Kernel> known;
-  std::string full = name;
+  // By their own names. A step asks thousands of times: what is known is found without taking memory.
+  static std::unordered_map<std::string_view, std::unique_ptr<Kernel>> known;
+  char text[128];
+  size_t length = 0;
+  auto append = [&](const char* part) {
+    while (*part && length < sizeof text) text[length++] = *part++;
+  };
+  append(name);
   const char* before = "<";
   for (DType type : types) {
-    full += std::string(before) + type_name(type);
+    append(before);
+    append(type_name(type));
     before = ",";
   }
-  if (types.size() > 0) full += ">";
-  auto found = known.find(full);
-  if (found != known.end()) return found->second;
+  if (types.size() > 0) append(">");
+  auto found = known.find({text, length});
+  if (found != known.end()) return *found->second;
+  std::string full(text, length);
   auto& file = file_with(base_of(full));
   auto& module = module_of(file);
   auto in_code = module.names.find(full);
   if (in_code == module.names.end()) throw OpError(std::string(file.name) + ".cu has no kernel " + full);
-  Kernel k{full};
-  check(driver().cuModuleGetFunction(&k.function, module.module, in_code->second.c_str()),
+  auto k = std::make_unique<Kernel>(Kernel{full});
+  check(driver().cuModuleGetFunction(&k->function, module.module, in_code->second.c_str()),
         ("looking for the kernel " + full).c_str());
-  return known.emplace(full, k).first->second;
+  return *known.emplace(k->name, std::move(k)).first->second;
 }
 
 void launch_raw(const Context& context, const Kernel& kernel, const Grid& grid, void** arguments) {

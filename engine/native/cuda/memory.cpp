@@ -54,12 +54,7 @@ class CudaMemory : public Memory {
     virtual_ = manages != 0;
     const char* each = std::getenv("TSTRAIN_CUDA_ALLOCATIONS");
     each_ = each && !std::strcmp(each, "each");
-    for (auto& s : stagings_) {
-      void* start;
-      check(driver().cuMemHostAlloc(&start, size_t(kStaging), 0), "allocating pinned memory");
-      s.start = static_cast<char*>(start);
-      check(driver().cuEventCreate(&s.copied, CU_EVENT_DISABLE_TIMING), "making an event");
-    }
+    for (auto& s : stagings_) s = new_staging();
     check(driver().cuEventCreate(&computed_, CU_EVENT_DISABLE_TIMING), "making an event");
     check(driver().cuEventCreate(&copied_, CU_EVENT_DISABLE_TIMING), "making an event");
   }
@@ -121,7 +116,7 @@ class CudaMemory : public Memory {
     void* start;
     CUresult result = driver().cuMemHostAlloc(&start, size_t(bytes), kMapped);
     if (result == CUDA_ERROR_OUT_OF_MEMORY)
-      throw OpError("out of memory: " + in_mib(bytes) + " of the machine's memory were asked for, to be pinned");
+      throw OutOfMemory("out of memory: " + in_mib(bytes) + " of the machine's memory were asked for, to be pinned");
     check(result, "allocating pinned memory");
     return static_cast<char*>(start);
   }
@@ -171,6 +166,11 @@ class CudaMemory : public Memory {
     finish();
   }
 
+  std::unique_ptr<Fetch> fetch(const char* from, i64 bytes) override {
+    if (bytes == 0) return Memory::fetch(from, bytes);
+    return std::make_unique<Coming>(*this, from, bytes);
+  }
+
   Room room() override {
     size_t free, total;
     check(driver().cuMemGetInfo_v2(&free, &total), "asking for free memory");
@@ -196,6 +196,50 @@ class CudaMemory : public Memory {
     Arena arena;
   };
 
+  // One part of it is under way at a time.
+  struct Coming : Fetch {
+    CudaMemory& memory;
+    const char* from;
+    i64 done = 0;
+    Staging staging;
+
+    Coming(CudaMemory& memory, const char* from, i64 bytes)
+        : Fetch(bytes), memory(memory), from(from), staging(memory.take_staging()) {
+      memory.after(card().compute, memory.computed_, card().copy);
+      ask();
+    }
+    i64 part() const { return std::min(kStaging, bytes - done); }
+    void ask() {
+      check(driver().cuMemcpyDtoHAsync_v2(staging.start, to_address(from + done), size_t(part()), card().copy),
+            "copying out");
+      check(driver().cuEventRecord(staging.copied, card().copy), "recording an event");
+    }
+    bool advance(char* host) override {
+      if (!reached(staging.copied)) return false;
+      std::memcpy(host + done, staging.start, size_t(part()));
+      done += part();
+      if (done < bytes) return ask(), false;
+      memory.spare_.push_back(staging);
+      return true;
+    }
+  };
+
+  static Staging new_staging() {
+    Staging s;
+    void* start;
+    check(driver().cuMemHostAlloc(&start, size_t(kStaging), 0), "allocating pinned memory");
+    s.start = static_cast<char*>(start);
+    check(driver().cuEventCreate(&s.copied, CU_EVENT_DISABLE_TIMING), "making an event");
+    return s;
+  }
+
+  Staging take_staging() {
+    if (spare_.empty()) return new_staging();
+    Staging s = spare_.back();
+    spare_.pop_back();
+    return s;
+  }
+
   // What `then` is asked from now on comes after what `first` was asked until now.
   void after(CUstream first, CUevent event, CUstream then) {
     check(driver().cuEventRecord(event, first), "recording an event");
@@ -205,7 +249,7 @@ class CudaMemory : public Memory {
   char* allocate_whole(i64 bytes) {
     CUdeviceptr start;
     CUresult result = driver().cuMemAlloc_v2(&start, size_t(bytes));
-    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OpError(out_of_memory(bytes));
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OutOfMemory(out_of_memory(bytes));
     check(result, "allocating memory");
     return to_pointer(start);
   }
@@ -233,7 +277,7 @@ class CudaMemory : public Memory {
     auto wanted = kind();
     Piece piece{0, i64(rounded_up(more, step_))};
     CUresult result = d.cuMemCreate(&piece.memory, size_t(piece.bytes), &wanted, 0);
-    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OpError(out_of_memory(piece.bytes));
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw OutOfMemory(out_of_memory(piece.bytes));
     check(result, "allocating memory");
     CUdeviceptr at = to_address(range_.start + mapped_);
     CUmemAccessDesc access{{1, d.device}, 3};
@@ -254,6 +298,7 @@ class CudaMemory : public Memory {
   std::vector<Block> blocks_;
   Staging stagings_[kStagings];
   int next_ = 0;
+  std::vector<Staging> spare_;  // of fetches that are done
   CUevent computed_ = nullptr, copied_ = nullptr;
 };
 

@@ -7,6 +7,7 @@
 
 #define KERNELS(...)
 
+using i16 = short;
 using i32 = int;
 using i64 = long long;
 using u8 = unsigned char;
@@ -39,6 +40,18 @@ __device__ inline u32 rounded(float low, float high) {
   u32 both;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
   return both;
+}
+
+// A float as a bfloat16 and what that leaves of its pattern, as the op table says it.
+__device__ inline bool is_nan(u32 bits) { return (bits & 0x7fffffffu) > 0x7f800000u; }
+__device__ inline float joined(bf16 high, i16 low) { return __uint_as_float((u32(high.bits) << 16) + u32(i32(low))); }
+__device__ inline bf16 high_of(float x) {
+  u32 bits = __float_as_uint(x);
+  return {u16(is_nan(bits) ? bits >> 16 | 0x40 : (bits + 0x8000u) >> 16)};
+}
+__device__ inline i16 low_of(float x) {
+  u32 bits = __float_as_uint(x);
+  return i16(is_nan(bits) ? 0 : bits);
 }
 
 #define kInfinity __int_as_float(0x7f800000)
@@ -182,6 +195,18 @@ __device__ inline void each(i64 n, bool wide, F f) {
   for (i64 i = done + first(); i < n; i += all()) f(i, Lanes<1>());
 }
 
+// ---- Random numbers ---------------------------------------------------------------------------------------------
+
+// Those of cpu/random.h. SplitMix64's output function: a bijection that spreads every input bit.
+__device__ inline u64 mix(u64 x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+__device__ inline u64 stream_of(u64 seed, u64 stream) { return mix(mix(seed + 0x9e3779b97f4a7c15ull) + stream); }
+// The place-th number of a stream.
+__device__ inline u64 number_at(u64 stream, u64 place) { return mix(stream + place * 0x9e3779b97f4a7c15ull); }
+
 // ---- Together ---------------------------------------------------------------------------------------------------
 
 constexpr u32 kWholeWarp = 0xffffffff;
@@ -224,6 +249,59 @@ __device__ inline T block_sum(T x) {
 
 __device__ inline float block_max(float x) {
   return block_reduce(x, [](float a, float b) { return fmaxf(a, b); });
+}
+
+// ---- Tensor cores -----------------------------------------------------------------------------------------------
+//
+// From compute capability 8.0 on. Matrices of bfloat16 come to shared memory while others are multiplied, and from there
+// to registers, which hold 8 × 8 of one a warp: lane l has elements 2·(l % 4) and the next of line l / 4.
+
+__device__ inline u32 shared_address(const void* p) {
+  u64 address;
+  asm("cvta.to.shared.u64 %0, %1;" : "=l"(address) : "l"(p));
+  return u32(address);
+}
+
+// Asks for `bytes` to be put into shared memory: the first `there` from global memory, for the rest zeros. `from` is an
+// address even where none are.
+template <int bytes>
+__device__ inline void copy_ahead(u32 to, const void* from, int there) {
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(to), "l"(from), "r"(there) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;"
+                 :
+                 : "r"(to), "l"(from), "r"(there), "n"(bytes)
+                 : "memory");
+}
+// What this thread has asked for since it last said so is a group, if of nothing.
+__device__ inline void end_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Waits for all groups of this thread but the last `pending`.
+template <int pending>
+__device__ inline void wait_for_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// Four matrices of 8 × 8: lane l says where line l % 8 of number l / 8 is.
+__device__ inline void load_matrices(u32 (&to)[4], u32 line) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(line)
+               : "memory");
+}
+__device__ inline void load_matrices_transposed(u32 (&to)[4], u32 line) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(line)
+               : "memory");
+}
+
+// c += a·b for 16 × 8 elements of c and 16 of depth.
+__device__ inline void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // ---- Softmax ----------------------------------------------------------------------------------------------------

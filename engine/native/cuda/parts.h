@@ -18,12 +18,12 @@ inline int row_threads(i64 dim, DType type, int most) {
   return int(std::clamp<i64>(warps * 32, 32, most));
 }
 
-// Whether words that a kernel numbers from 0 on are those numbers on the host.
-template <int count>
-constexpr bool in_order(const i64 (&numbers)[count]) {
+// Whether words that a kernel numbers from 0 on are all of ops.h's, with the same numbers.
+template <class T, int count>
+constexpr bool all_in_order(const T (&words)[count]) {
   for (int i = 0; i < count; i++)
-    if (numbers[i] != i) return false;
-  return true;
+    if (int(words[i]) != i) return false;
+  return count == Words<T>::count;
 }
 
 // What is summed, or otherwise put together, in a second pass.
@@ -60,6 +60,6 @@ inline DType partial_type(Reduction op, DType type) {
 }
 
 // y[c] += Σ_k parts[k, c] for parts [count, columns] of float32 or float64 (columns.cu).
-void add_parts(const Context& context, float* y, const void* parts, DType type, i64 count, i64 columns);
+void add_parts(const Context& context, Out y, const void* parts, DType type, i64 count, i64 columns);
 
 }  // namespace tstrain::cuda

@@ -76,10 +76,10 @@ KERNELS(reduce_axis<float, float>, reduce_axis<i32, i32>, reduce_axis<double, fl
 
 namespace tstrain::cuda {
 
-#define ENTRY(name) i64(Reduction::name),
-constexpr i64 kOrder[] = {REDUCTION(ENTRY)};
+#define ENTRY(name) Reduction::name,
+constexpr Reduction kWords[] = {REDUCTION(ENTRY)};
 #undef ENTRY
-static_assert(in_order(kOrder), "REDUCTION has another order than ops.h");
+static_assert(all_in_order(kWords), "REDUCTION has other words than ops.h, or another order");
 
 void reduce_axis(const Context& context, Out y, In x, Reduction op, i64 outer, i64 n, i64 inner) {
   Parts parts = axis_parts(outer, n, inner);

@@ -149,7 +149,7 @@ void rmsnorm_backward(const Context& context, Out dx, Out dw, In dy, In x, In w,
   launch(context, kernel("rmsnorm_backward", {x.dtype}),
          Grid(parts.count).with_threads(row_threads(dim, x.dtype, 1024)), dx.data, sums, dy.data, x.data, w.data,
          rstd.data, dresidual.data, rows, dim, parts.size);
-  if (dw) add_parts(context, dw.as<float>(), sums, DType::f32, parts.count, dim);
+  if (dw) add_parts(context, dw, sums, DType::f32, parts.count, dim);
 }
 
 }  // namespace tstrain::cuda

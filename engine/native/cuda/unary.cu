@@ -43,10 +43,10 @@ KERNELS(unary)
 
 namespace tstrain::cuda {
 
-#define ENTRY(name) i64(Unary::name),
-constexpr i64 kOrder[] = {UNARY(ENTRY)};
+#define ENTRY(name) Unary::name,
+constexpr Unary kWords[] = {UNARY(ENTRY)};
 #undef ENTRY
-static_assert(in_order(kOrder), "UNARY has another order than ops.h");
+static_assert(all_in_order(kWords), "UNARY has other words than ops.h, or another order");
 
 void unary(const Context& context, Out y, In x, Unary op, i64 n) {
   launch(context, kernel("unary"), vectors(n, DType::f32), y.data, x.data, i64(op), n);

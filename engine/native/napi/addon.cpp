@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
 #include "../block_signals.h"
@@ -20,6 +22,7 @@
 #include "../cuda/driver.h"
 #include "../cuda/kernels.h"
 #include "../cuda/nvrtc.h"
+#include "../cuda/products.h"
 #include "../ops.h"
 #include "buffers.h"
 #include "contracts.h"
@@ -77,7 +80,9 @@ napi_value guarded(napi_env env, F&& body) {
   try {
     return body();
   } catch (const std::bad_alloc&) {
-    napi_throw_error(env, nullptr, "out of memory");
+    napi_throw_error(env, OutOfMemory::code, "out of memory");
+  } catch (const OutOfMemory& e) {
+    napi_throw_error(env, OutOfMemory::code, e.what());
   } catch (const std::exception& e) {
     napi_throw_error(env, nullptr, e.what());
   } catch (...) {
@@ -161,22 +166,6 @@ struct Decode<Four> {
   }
 };
 
-// The words of a type of TSTRAIN_CHOICES; JavaScript passes the place of one among them.
-template <class T>
-struct Words;
-#define TSTRAIN_WORDS(type, ...)                          \
-  template <>                                             \
-  struct Words<type> {                                    \
-    static constexpr const char* list = #__VA_ARGS__;     \
-    static constexpr i64 count = [] {                     \
-      i64 n = 1;                                          \
-      for (const char* c = list; *c; c++) n += *c == ','; \
-      return n;                                           \
-    }();                                                  \
-  };
-TSTRAIN_CHOICES(TSTRAIN_WORDS)
-#undef TSTRAIN_WORDS
-
 // Every other kind is one of TSTRAIN_CHOICES.
 template <class T>
 struct Decode {
@@ -235,6 +224,8 @@ napi_value call_op(napi_env env, napi_callback_info info, void (*)(const Context
       Context context{workspace.stretch.start, device->stream()};
       BlockSignals until_done;
       (device->ops().*Op)(context, std::get<I>(a)...);
+    } catch (const OutOfMemory& e) {
+      throw OutOfMemory(std::string(contract.op) + ": " + e.what());
     } catch (const OpError& e) {
       throw OpError(std::string(contract.op) + ": " + e.what());
     }
@@ -262,7 +253,7 @@ Device& to_device(napi_env env, napi_value v) {
 
 DType to_dtype(napi_env env, napi_value v) {
   i64 t = to_integer(env, v);
-  if (t < 0 || t > i64(DType::u8)) throw OpError("no such dtype");
+  if (t < 0 || t >= kDTypes) throw OpError("no such dtype");
   return DType(t);
 }
 
@@ -337,6 +328,43 @@ napi_value js_copy(napi_env env, napi_callback_info info) {
     if (to_bool(env, a.v[3])) b.device->copy_in(b.data + start, host, bytes);
     else b.device->copy_out(host, b.data + start, bytes);
     return undefined(env);
+  });
+}
+
+// Copies out that are under way, by number.
+std::unordered_map<i64, std::unique_ptr<Memory::Fetch>> fetches;
+
+// fetch(handle): begins to copy a buffer out, and returns the number of that.
+napi_value js_fetch(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    static i64 last = 0;
+    Arguments<1> a(env, info);
+    auto& b = buffer_of(to_integer(env, a.v[0]));
+    fetches[last + 1] = b.device->fetch(b.data, b.numel * size_of(b.dtype));
+    return number(env, f64(++last));
+  });
+}
+
+// fetched(number, bytes): brings what has come; whether that is all, after which the number means nothing more.
+napi_value js_fetched(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    auto found = fetches.find(to_integer(env, a.v[0]));
+    if (found == fetches.end()) throw OpError("no such copy is under way");
+    auto [host, size] = bytes_of(env, a.v[1]);
+    if (i64(size) != found->second->bytes)
+      throw OpError("a copy of " + std::to_string(found->second->bytes) + " bytes into " + std::to_string(size));
+    bool all;
+    try {
+      all = found->second->advance(host);
+    } catch (...) {
+      fetches.erase(found);
+      throw;
+    }
+    if (all) fetches.erase(found);
+    napi_value v;
+    napi_get_boolean(env, all, &v);
+    return v;
   });
 }
 
@@ -415,11 +443,51 @@ napi_value js_row_step(napi_env env, napi_callback_info info) {
   });
 }
 
+// vocabularyStep(device): see DeviceKind.
+napi_value js_vocabulary_step(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return number(env, f64(to_device(env, a.v[0]).vocabulary_step()));
+  });
+}
+
 // describe(device, products): see DeviceKind.
 napi_value js_describe(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
     Arguments<2> a(env, info);
     return string(env, to_device(env, a.v[0]).description(to_dtype(env, a.v[1])).c_str());
+  });
+}
+
+std::string to_text(napi_env env, napi_value v) {
+  size_t length;
+  ok(napi_get_value_string_utf8(env, v, nullptr, 0, &length));
+  std::string text(length, '\0');
+  ok(napi_get_value_string_utf8(env, v, text.data(), length + 1, &length));
+  return text;
+}
+
+// chosen(device), choose(device, chosen), account(device): see DeviceKind.
+napi_value js_chosen(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return string(env, to_device(env, a.v[0]).chosen().c_str());
+  });
+}
+
+napi_value js_choose(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    napi_value taken;
+    napi_get_boolean(env, to_device(env, a.v[0]).choose(to_text(env, a.v[1])), &taken);
+    return taken;
+  });
+}
+
+napi_value js_account(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return string(env, to_device(env, a.v[0]).account().c_str());
   });
 }
 
@@ -460,13 +528,17 @@ napi_value js_cuda(napi_env env, napi_callback_info) {
     // It takes a card to look for it.
     static const cuda::CublasLt unasked{};
     auto& blas = usable ? cuda::cublaslt() : unasked;
-    auto& products = cuda::cublaslt_counts();
+    auto& products = cuda::product_counts();
     napi_value b = object({{"missing", blas.missing},
                            {"path", blas.path},
                            {"version", blas.version},
                            {"firstDeclined", products.first_declined}});
-    napi_set_named_property(env, b, "products", number(env, f64(products.done)));
-    napi_set_named_property(env, b, "declined", number(env, f64(products.declined)));
+    auto set = [&](const char* key, f64 x) { napi_set_named_property(env, b, key, number(env, x)); };
+    set("products", f64(products.done));
+    set("declined", f64(products.declined));
+    set("tried", f64(products.tried));
+    set("untried", f64(products.untried));
+    set("seconds", products.seconds);
     napi_set_named_property(env, o, "cublaslt", b);
     return o;
   });
@@ -586,7 +658,7 @@ void add_descriptions(napi_env env, napi_value exports) {
     return o;
   };
   napi_value dtypes = object("dtypes"), choices = object("choices"), parameters = object("parameters");
-  for (i64 code = 0; code <= i64(DType::u8); code++) {
+  for (i64 code = 0; code < kDTypes; code++) {
     napi_value dtype;
     napi_create_object(env, &dtype);
     napi_set_named_property(env, dtype, "code", number(env, f64(code)));
@@ -615,6 +687,8 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "release", js_release);
   add(exports, "isLive", js_is_live);
   add(exports, "copy", js_copy);
+  add(exports, "fetch", js_fetch);
+  add(exports, "fetched", js_fetched);
   add(exports, "devices", js_devices);
   add(exports, "stats", js_stats);
   add(exports, "resetStats", js_reset_stats);
@@ -623,7 +697,11 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "watchSignals", js_watch_signals);
   add(exports, "takeSignals", js_take_signals);
   add(exports, "missing", js_missing);
+  add(exports, "vocabularyStep", js_vocabulary_step);
   add(exports, "describe", js_describe);
+  add(exports, "chosen", js_chosen);
+  add(exports, "choose", js_choose);
+  add(exports, "account", js_account);
   add(exports, "ownMemory", js_own_memory);
   add(exports, "rowStep", js_row_step);
   add(exports, "expectArena", js_expect_arena);

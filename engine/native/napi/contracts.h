@@ -11,7 +11,7 @@ namespace {
 
 constexpr unsigned bit(DType t) { return 1u << unsigned(t); }
 constexpr unsigned f32s = bit(DType::f32), bf16s = bit(DType::bf16), i32s = bit(DType::i32), f64s = bit(DType::f64),
-                   u8s = bit(DType::u8), floats = f32s | bf16s, castable = floats | i32s | u8s,
+                   u8s = bit(DType::u8), i16s = bit(DType::i16), floats = f32s | bf16s, castable = floats | i32s | u8s,
                    numbers = castable | f64s;
 
 std::string text(Checked n) { return std::to_string(i64(n)); }

@@ -100,6 +100,10 @@ class Weights {
     return gradient;
   }
 
+  forProduct(weight: Weight): { dw: NativeTensor; accumulate: boolean } {
+    return { dw: this.of(weight), accumulate: true };
+  }
+
   all(): NativeTensor[] {
     return this.order.map((weight) => this.of(weight));
   }

@@ -36,7 +36,6 @@ function explicitModel({ config, values }: ReturnType<typeof load>, precision: P
     tensor.write(values(name));
     tensor.dispose();
   }
-  parameters.mastersChanged();
   return new LlamaForCausalLM(parameters);
 }
 

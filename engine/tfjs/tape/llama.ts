@@ -11,14 +11,14 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core';
 import { IGNORE_INDEX, type MicroBatch } from '../../../batch.js';
-import { defaultDevice } from '../../device/addon.js';
+import { addon, defaultDevice } from '../../device/addon.js';
 import { NativeTensor } from '../../device/native_tensor.js';
 import type { LlamaConfig } from '../../model/config.js';
 import { layoutOf } from '../../model/layout.js';
 import { LlamaForCausalLM } from '../../model/llama.js';
 import { Gradients, Parameters, type Precision } from '../../model/parameters.js';
 import { biasOf, blockNames, causalLmSpecs, EMBEDDING, FINAL_NORM, HEAD } from '../../model/specs.js';
-import { axpby, cast } from '../../ops/elementwise.js';
+import { axpby } from '../../ops/elementwise.js';
 import { sum } from '../../ops/reduce.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
 import { llamaBlock } from './block.js';
@@ -51,7 +51,7 @@ export function llamaLoss(
   batch: MicroBatch,
   { precision = 'fp32', gradientCheckpointing = false }: LossOptions = {},
 ): Scalar {
-  const { entries } = layoutOf(causalLmSpecs(config));
+  const { entries } = layoutOf(causalLmSpecs(config), addon.vocabularyStep(defaultDevice()));
   check(config, weights);
   const labels = batch.targets.reduce((count, target) => count + (target === IGNORE_INDEX ? 0 : 1), 0);
   const wanted = engine().isTapeOn();
@@ -60,11 +60,8 @@ export function llamaLoss(
     const save = inputs.pop() as GradSaveFunc;
     const parameters = new Parameters(config, defaultDevice(), precision);
     entries.forEach(({ name }, i) => {
-      const to = parameters.tensor(name);
-      cast(to, nativeOf(inputs[i] as Tensor));
-      to.dispose();
+      parameters.take(name, nativeOf(inputs[i] as Tensor));
     });
-    parameters.mastersChanged();
     const model = new LlamaForCausalLM(parameters);
     let value = 0;
     if (wanted) {

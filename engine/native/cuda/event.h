@@ -1,6 +1,6 @@
 // A moment on the card's stream of ops.
 #pragma once
-#include "../../engine/native/cuda/card.h"
+#include "card.h"
 
 namespace tstrain::cuda {
 
