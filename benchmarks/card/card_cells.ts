@@ -1,3 +1,4 @@
+import { IGNORE_INDEX } from '../../batch.js';
 import { type LlamaConfig, parseLlamaConfig } from '../../engine/model/config.js';
 import { LARGE_SHAPES, SHAPES } from '../shapes.js';
 import { type Document, OPTIMIZER, randomIds, type Workload } from '../workload.js';
@@ -65,7 +66,7 @@ export function cardWorkload(cell: CardCell, stepsPerRound: number): Workload {
     }
     const [prompt, answer] = ALPACA_LENGTHS[(step * perStep + i) % ALPACA_LENGTHS.length];
     const ids = randomIds(step, i, Math.min(prompt + answer, length), config.vocab_size);
-    return { ids, labels: ids.map((id, at) => (at < Math.min(prompt, length - 1) ? -100 : id)) };
+    return { ids, labels: ids.map((id, at) => (at < Math.min(prompt, length - 1) ? IGNORE_INDEX : id)) };
   };
   return {
     config,

@@ -1,3 +1,4 @@
+import { IGNORE_INDEX } from '../../batch.js';
 import { addon, type DeviceName, metaOf } from '../../engine/device/addon.js';
 import { type FloatType, NativeTensor } from '../../engine/device/native_tensor.js';
 import type { Ops } from '../../engine/device/ops.js';
@@ -36,7 +37,7 @@ export function fullRows(config: LlamaConfig, rows: number, length: number) {
   return {
     ids,
     // The last token of a row predicts nothing.
-    targets: ids.map((id, i) => ((i + 1) % length === 0 ? -100 : id)),
+    targets: ids.map((id, i) => ((i + 1) % length === 0 ? IGNORE_INDEX : id)),
     documentOffsets: Int32Array.from({ length: rows + 1 }, (_, row) => row * length),
     rows: Int32Array.from({ length: rows }, (_, row) => row),
     labelTokens: rows * (length - 1),

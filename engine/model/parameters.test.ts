@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
+import { TINY } from '../../tests/tiny_run.js';
 import { defaultDevice } from '../device/addon.js';
 import { sizeOf } from '../device/native_tensor.js';
 import { parseLlamaConfig } from './config.js';
@@ -8,19 +9,7 @@ import { LlamaForCausalLM } from './llama.js';
 import { Gradients, Parameters } from './parameters.js';
 import { causalLmSpecs, EMBEDDING, HEAD } from './specs.js';
 
-const config = (keys: object) =>
-  parseLlamaConfig(
-    {
-      vocab_size: 53,
-      hidden_size: 24,
-      intermediate_size: 40,
-      num_hidden_layers: 2,
-      num_attention_heads: 4,
-      num_key_value_heads: 2,
-      ...keys,
-    },
-    'test',
-  );
+const config = (keys: object) => parseLlamaConfig({ ...TINY, ...keys }, 'test');
 
 /** One document; the first token's label is none. */
 function batchOf(ids: number[], labels = ids.slice(1)): MicroBatch {

@@ -200,18 +200,16 @@ export function zeros(
   onHost = false,
 ): NativeTensor {
   const t = onHost ? NativeTensor.onHost(device, dtype, [size]) : NativeTensor.onHeap(device, dtype, [size]);
-  for (const [offset, length] of piecesOf(size)) {
-    const piece = t.view([length], offset);
+  for (let offset = 0; offset < size; offset += PIECE) {
+    const piece = t.view([Math.min(PIECE, size - offset)], offset);
     fill(piece, 0);
     piece.dispose();
   }
   return t;
 }
 
-/** What is taken of memory at a time: its pages are made when they are first written, 256 MiB of them in up to a second. */
+/**
+ * What is taken of memory at a time, for a signal is heard between two ops: pages are made when they are first written,
+ * 256 MiB of them in up to a second.
+ */
 const PIECE = 2 ** 26;
-
-/** Offset and length of the pieces of a flat buffer: a signal is heard between two ops. */
-function* piecesOf(size: number): Generator<[offset: number, length: number]> {
-  for (let offset = 0; offset < size; offset += PIECE) yield [offset, Math.min(PIECE, size - offset)];
-}

@@ -20,7 +20,8 @@ void wait_for(CUstream stream);
 // Whether an event has been reached. Errors as in wait_for().
 bool reached(CUevent event);
 
-// A kernel of this name, which stays where it is, was queued. With CUDA_LAUNCH_BLOCKING=1 it is waited for, so that an error is its own.
+// A kernel of this name, which stays where it is, was queued. With CUDA_LAUNCH_BLOCKING=1 it is waited for, so that an
+// error is its own.
 void launched(const std::string& kernel);
 
 Memory& memory();

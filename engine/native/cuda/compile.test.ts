@@ -57,7 +57,7 @@ function occupancy({ threads, registers, shared }: Figures, limits: Architecture
 }
 
 describe('the kernels', () => {
-  // 18 files × 6 architectures; what has been compiled is kept in build/ptx.
+  // Every file for 6 architectures; what has been compiled is kept in build/ptx.
   it('compile for every architecture without spills, with the registers that registers.txt says', {
     timeout: 600_000,
   }, async ({ skip }) => {

@@ -122,8 +122,7 @@ class CudaMemory : public Memory {
   }
 
   void release_on_host(char* start, i64) override {
-    wait_for(card().compute);
-    wait_for(card().copy);
+    synchronize();
     driver().cuMemFreeHost(start);
   }
 
