@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -681,6 +682,8 @@ API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_
     std::memcpy(&parameters[kernel.code.parameters[i].offset], arguments[i], kernel.code.parameters[i].bytes);
   }
   bool fails = ++state().launches == settings().fail_launch;
+  if (!settings().launches.empty())
+    std::ofstream(settings().launches, std::ios::app) << cudasim::readable(kernel.code.name) << '\n';
   cudasim::Launch launch{
       &kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, std::move(parameters)};
   enqueue(*queue, [launch = std::move(launch), fails]() -> CUresult {

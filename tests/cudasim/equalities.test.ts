@@ -1,13 +1,14 @@
 import { cpSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Cli } from '../cli.js';
-import { RunDirectory, randomRows } from '../tiny_run.js';
+import { RunDirectory, randomRows, TINY } from '../tiny_run.js';
 import { installNvrtc } from './nvrtc.mjs';
 import { buildSimulator, simulated } from './run.mjs';
 
 // Runs of ten steps on the simulated card that must leave the same bytes, because they make the same sums in the same order.
 
 const STEPS = 10;
+const MICRO_BATCHES = 2;
 const directory = new RunDirectory();
 let cli: Cli;
 
@@ -16,11 +17,17 @@ beforeAll(async () => {
   buildSimulator();
   cli = await Cli.compile();
   directory.writeRows('rows.jsonl', randomRows(40, 1));
+  directory.writeRows('long_rows.jsonl', randomRows(40, 1, LONG));
 }, 300_000);
 afterAll(() => {
   cli.remove();
   directory.remove();
 });
+
+interface Left {
+  model: Buffer;
+  metrics: string;
+}
 
 /** What a run leaves in the directory `output`. */
 async function run(
@@ -28,18 +35,19 @@ async function run(
   settings: Record<string, unknown>,
   variables: NodeJS.ProcessEnv = {},
   ...args: string[]
-): Promise<{ model: Buffer; metrics: string }> {
+): Promise<Left> {
   directory.writeConfig({
     device: 'cuda',
     max_steps: STEPS,
     logging_steps: 1,
-    gradient_accumulation_steps: 2,
+    gradient_accumulation_steps: MICRO_BATCHES,
     output_dir: output,
     ...settings,
   });
   const { status, stdout, stderr } = await cli.start(directory.path, ['--config', 'run.yaml', ...args], {
     ...simulated(),
     XDG_CACHE_HOME: directory.at('cache'),
+    CUDASIM_LAUNCHES: directory.at(`${output}.launches`),
     ...variables,
   }).ended;
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
@@ -51,33 +59,74 @@ async function run(
   };
 }
 
-/** float32 with TSTRAIN_LONG_TESTS=1. */
-const precisions = process.env.TSTRAIN_LONG_TESTS ? ['bf16', 'fp32'] : ['bf16'];
+/** How often the run that left `output` launched each kernel of attention. */
+function attentionLaunches(output: string): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const kernel of directory.text(`${output}.launches`).trimEnd().split('\n'))
+    if (/^(flash|attention)_/.test(kernel)) counts[kernel] = (counts[kernel] ?? 0) + 1;
+  return counts;
+}
 
-describe.each(precisions)('%s', (precision) => {
-  const settings = { bf16: precision === 'bf16' };
-  let whole: { model: Buffer; metrics: string };
+// Up to two blocks of queries and five tiles of keys.
+const LONG = 144;
+const FLASH = {
+  bf16: true,
+  model_config: {
+    ...TINY,
+    hidden_size: 128,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    max_position_embeddings: LONG,
+  },
+  data_path: 'long_rows.jsonl',
+  model_max_length: LONG,
+  per_device_train_batch_size: 2,
+};
+
+/** The general kernels of attention, forward and backward: for float32, and for heads of other sizes. */
+const general = (type: string): [string, string[]] => [
+  `attention_forward<${type}>`,
+  ['delta', 'backward_keys', 'backward_queries'].map((part) => `attention_${part}<${type}>`),
+];
+const flash = ['attention_delta<bf16>', 'flash_backward_keys<64>', 'flash_backward_queries<64>'];
+
+const runs: [name: string, settings: Record<string, unknown>, forward: string, backward: string[]][] = [
+  ['bf16, attention on tensor cores', FLASH, 'flash_forward<64>', flash],
+  ['bf16, heads of 6', { bf16: true }, ...general('bf16')],
+];
+if (process.env.TSTRAIN_LONG_TESTS) runs.push(['fp32', {}, ...general('float')]);
+
+describe.each(runs)('%s', (name, settings, forward, backward) => {
+  const output = (what: string) => `${name.replaceAll(/\W+/g, '_')}_${what}`;
+  let whole: Left;
   beforeAll(async () => {
     const save = { save_strategy: 'steps', save_steps: STEPS / 2, save_total_limit: 2 };
-    whole = await run(precision, { ...settings, ...save });
+    whole = await run(output('whole'), { ...settings, ...save });
   }, 300_000);
 
-  it('gradient_checkpointing on = off', async () => {
-    expect(await run(`${precision}_on`, { ...settings, gradient_checkpointing: true })).toEqual(whole);
+  it('gradient_checkpointing on = off, and computes attention twice forward', async () => {
+    expect(await run(output('on'), { ...settings, gradient_checkpointing: true })).toEqual(whole);
+    const once = STEPS * MICRO_BATCHES * TINY.num_hidden_layers;
+    const expected = (times: number) => ({
+      [forward]: times * once,
+      ...Object.fromEntries(backward.map((kernel) => [kernel, once])),
+    });
+    expect(attentionLaunches(output('whole'))).toEqual(expected(1));
+    expect(attentionLaunches(output('on'))).toEqual(expected(2));
   }, 300_000);
 
   it('optimizer_offload: cpu = none', async () => {
-    expect(await run(`${precision}_offloaded`, { ...settings, optimizer_offload: 'cpu' })).toEqual(whole);
+    expect(await run(output('offloaded'), { ...settings, optimizer_offload: 'cpu' })).toEqual(whole);
   }, 300_000);
 
   it('another order of threads = this one', async () => {
-    expect(await run(`${precision}_order`, settings, { CUDASIM_SEED: '2' })).toEqual(whole);
+    expect(await run(output('order'), settings, { CUDASIM_SEED: '2' })).toEqual(whole);
   }, 300_000);
 
   it('saved after half the steps, and resumed = not', async () => {
-    const output = `${precision}_resumed`;
+    const resumed = output('resumed');
     for (const part of [`checkpoint-${STEPS / 2}`, 'metrics.jsonl'])
-      cpSync(directory.at(precision, part), directory.at(output, part), { recursive: true });
-    expect(await run(output, settings, {}, '--resume')).toEqual(whole);
+      cpSync(directory.at(output('whole'), part), directory.at(resumed, part), { recursive: true });
+    expect(await run(resumed, settings, {}, '--resume')).toEqual(whole);
   }, 300_000);
 });

@@ -62,6 +62,8 @@ const Settings& settings() {
     s.leaks = number("CUDASIM_LEAKS", 0) != 0;
     const char* cache = std::getenv("CUDASIM_CACHE");
     s.cache = cache && *cache ? cache : CUDASIM_SOURCES "/../../build/cudasim/kernels";
+    const char* launches = std::getenv("CUDASIM_LAUNCHES");
+    s.launches = launches ? launches : "";
     read_faults(s);
     return s;
   }();

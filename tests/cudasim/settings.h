@@ -16,6 +16,7 @@ struct Settings {
   uint64_t seed = 1;
   bool leaks = false;
   std::string cache;
+  std::string launches;  // a file; empty: none
   // The call of its kind that fails, counted from 1; 0: none.
   uint64_t fail_launch = 0, fail_alloc = 0, fail_load = 0, lost_after = 0;
 };
