@@ -129,6 +129,13 @@ export interface Addon {
   expectArena(device: DeviceName, bytes: number): void;
   cuda(): CudaFacts;
   /**
+   * Whether to call the ops of work on these tensors, to have them recorded until {@link endRecording}, or to do nothing,
+   * for the device does what it has recorded: for {@link Repeat}.
+   */
+  repeat(device: DeviceName, key: string, handles: readonly number[]): 'call' | 'record' | 'nothing';
+  /** What was recorded is done, and kept; or forgotten, where it is not `whole`. */
+  endRecording(device: DeviceName, whole: boolean): void;
+  /**
    * A matrix of so many `columns` (0: no matrix) has the slack behind it that the device wants for products of operands
    * of the type `products`: elements that ops may use as they like (see native/tensor.h).
    */
@@ -291,6 +298,12 @@ export const addon: Addon = {
   },
   get cuda() {
     return loadAddon().cuda;
+  },
+  get repeat() {
+    return loadAddon().repeat;
+  },
+  get endRecording() {
+    return loadAddon().endRecording;
   },
   get alloc() {
     return loadAddon().alloc;

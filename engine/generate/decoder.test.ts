@@ -4,6 +4,7 @@ import { UserError } from '../../errors.js';
 import { Random } from '../../tests/op_cases.js';
 import { loadModel } from '../checkpoint/load_model.js';
 import { addon, defaultDevice } from '../device/addon.js';
+import { Repeat } from '../device/repeat.js';
 import type { LlamaConfig } from '../model/config.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
 import type { Precision } from '../model/parameters.js';
@@ -275,7 +276,13 @@ describe('dynamic RoPE', () => {
       return tables.at(-1)!.rowsOf(lengths, from);
     };
     const { parameters, trunk, head } = model;
-    const reference = { parameters, trunk, head, ropeTables: { rowsOf } } as unknown as LlamaForCausalLM;
+    const reference = {
+      parameters,
+      trunk,
+      head,
+      ropeTables: { rowsOf },
+      repeat: new Repeat(),
+    } as unknown as LlamaForCausalLM;
 
     for (const prompt of [most - 2, most + 10]) {
       const ids = idsOf(prompt + 6, config.vocabSize);

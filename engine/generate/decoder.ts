@@ -2,8 +2,7 @@ import { UserError } from '../../errors.js';
 import { NativeTensor, release } from '../device/native_tensor.js';
 import { headsOf } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
-import { disposeAngles } from '../model/rope_tables.js';
-import { cachedAttention, type Documents, disposeDocuments, documentsFrom, spans } from '../ops/attention.js';
+import { cachedAttention, type Documents, documentsFrom, documentTensors, spans } from '../ops/attention.js';
 import { scatterRows } from '../ops/embedding.js';
 import type { RopeAngles } from '../ops/rope.js';
 import { KvCache, type Region } from './kv_cache.js';
@@ -70,15 +69,19 @@ export class Decoder {
     return this.cache.extend(counts, (layers, regions) => {
       const step = this.step(continuations, regions);
       const { ids, angles, documents, rows, last } = step;
+      const logits = head.emptyLogits(regions.length);
       const attention = (cache: NativeTensor) => (qkv: NativeTensor) => {
         scatterRows(cache, qkv, rows, heads.heads * heads.headDim);
         return { out: cachedAttention(qkv, cache, documents, heads) };
       };
-      const hidden = trunk.statesAt(last, ids, (i) => ({ angles, attention: attention(layers[i]) }));
-      disposeStep(step);
-      const logits = head.logits(hidden);
+      this.model.repeat.do('decode', [...tensorsOf(step), logits, ...layers], () => {
+        const hidden = trunk.statesAt(last, ids, (i) => ({ angles, attention: attention(layers[i]) }));
+        head.logits(hidden, logits);
+        hidden.dispose();
+      });
+      release(...tensorsOf(step));
       const values = logits.floats();
-      release(hidden, logits);
+      logits.dispose();
       return regions.map((_, j) => values.subarray(j * vocabSize, (j + 1) * vocabSize));
     });
   }
@@ -118,10 +121,8 @@ export class Decoder {
   }
 }
 
-function disposeStep({ ids, angles, documents, rows, last }: Step): void {
-  disposeAngles(angles);
-  disposeDocuments(documents);
-  release(ids, rows, last);
+function tensorsOf({ ids, angles, documents, rows, last }: Step): NativeTensor[] {
+  return [ids, rows, last, ...Object.values(angles), ...documentTensors(documents)];
 }
 
 /** @throws UserError when there are no ids, or some are outside the vocabulary; `what` names them */

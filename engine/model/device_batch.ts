@@ -1,9 +1,9 @@
 import { IGNORE_INDEX, type MicroBatch } from '../../batch.js';
-import { NativeTensor } from '../device/native_tensor.js';
-import { type Documents, disposeDocuments, documentsFrom, wholeDocuments } from '../ops/attention.js';
+import { NativeTensor, release } from '../device/native_tensor.js';
+import { type Documents, documentsFrom, documentTensors, wholeDocuments } from '../ops/attention.js';
 import type { RopeAngles } from '../ops/rope.js';
 import type { Parameters } from './parameters.js';
-import { disposeAngles, type RopeTables } from './rope_tables.js';
+import type { RopeTables } from './rope_tables.js';
 
 /** A micro-batch on a device, with what the model derives from it. */
 export interface DeviceBatch {
@@ -70,10 +70,11 @@ function check({ ids, targets, documentOffsets }: MicroBatch, vocabSize: number)
     throw new Error(`documentOffsets [${documentOffsets}] do not run from 0 to the ${ids.length} ids`);
 }
 
+/** All tensors of a batch. */
+export function tensorsOf({ ids, documents, angles, labelRows, targets }: DeviceBatch): NativeTensor[] {
+  return [ids, labelRows, targets, ...Object.values(angles), ...documentTensors(documents)];
+}
+
 export function disposeBatch(batch: DeviceBatch): void {
-  batch.ids.dispose();
-  disposeDocuments(batch.documents);
-  disposeAngles(batch.angles);
-  batch.labelRows.dispose();
-  batch.targets.dispose();
+  release(...tensorsOf(batch));
 }

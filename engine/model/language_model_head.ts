@@ -1,4 +1,4 @@
-import type { NativeTensor } from '../device/native_tensor.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import { takeColumns } from '../ops/columns.js';
 import { linear } from '../ops/linear.js';
 import { linearCrossEntropy, linearCrossEntropyWithGradient } from '../ops/linear_cross_entropy.js';
@@ -15,15 +15,22 @@ export class LanguageModelHead {
     readonly vocab: number,
   ) {}
 
-  /** Float32 logits [rows, V] of hidden [rows, C]. */
-  logits(hidden: NativeTensor): NativeTensor {
+  /** For {@link logits}: float32 [rows, V] in the arena. */
+  emptyLogits(rows: number): NativeTensor {
+    return NativeTensor.matrix(this.weight.value.device, 'float32', [rows, this.vocab]);
+  }
+
+  /** Float32 logits [rows, V] of hidden [rows, C], to `into`. */
+  logits(hidden: NativeTensor, into: NativeTensor): void {
     const [rows] = hidden.shape;
     const [words] = this.weight.value.shape;
+    if (words === this.vocab) {
+      linear(hidden, this.weight.value, into);
+      return;
+    }
     const all = linear(hidden, this.weight.value, hidden.like([rows, words], 'float32'));
-    if (words === this.vocab) return all;
-    const logits = takeColumns(all, 0, this.vocab);
+    takeColumns(all, 0, this.vocab, into);
     all.dispose();
-    return logits;
   }
 
   /** The loss of each row, float32 [rows], for hidden [rows, C] and targets int32 [rows]. */
@@ -32,20 +39,22 @@ export class LanguageModelHead {
   }
 
   /**
-   * The losses, and the gradient of Σ weights[row]·loss[row]: that of hidden is returned, that of the weight added to
-   * `gradients`.
+   * The losses, to `loss`, and the gradient of Σ weights[row]·loss[row]: that of hidden is returned, that of the weight
+   * added to `gradients`.
    */
   lossesAndGradient(
     hidden: NativeTensor,
     targets: NativeTensor,
     weights: NativeTensor,
     gradients: GradientOf,
-  ): { loss: NativeTensor; dhidden: NativeTensor } {
+    loss: NativeTensor,
+  ): NativeTensor {
     const of = gradients.forProduct(this.weight);
-    const { loss, dh } = linearCrossEntropyWithGradient(hidden, this.weight.value, targets, weights, of?.dw, {
+    const { dh } = linearCrossEntropyWithGradient(hidden, this.weight.value, targets, weights, of?.dw, {
       vocab: this.vocab,
       accumulate: of?.accumulate,
+      into: loss,
     });
-    return { loss, dhidden: dh };
+    return dh;
   }
 }

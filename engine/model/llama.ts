@@ -1,8 +1,9 @@
 import type { MicroBatch } from '../../batch.js';
 import { isMeta } from '../device/addon.js';
 import { NativeTensor, release, releaseOnThrow } from '../device/native_tensor.js';
+import { Repeat } from '../device/repeat.js';
 import { fill } from '../ops/elementwise.js';
-import { type DeviceBatch, disposeBatch, toDevice } from './device_batch.js';
+import { type DeviceBatch, disposeBatch, tensorsOf, toDevice } from './device_batch.js';
 import { LanguageModelHead } from './language_model_head.js';
 import type { Gradients, Parameters } from './parameters.js';
 import { RopeTables } from './rope_tables.js';
@@ -14,6 +15,7 @@ export class LlamaForCausalLM {
   readonly trunk: Trunk;
   readonly head: LanguageModelHead;
   readonly ropeTables: RopeTables;
+  readonly repeat = new Repeat();
 
   constructor(readonly parameters: Parameters) {
     this.trunk = new Trunk(parameters);
@@ -41,12 +43,23 @@ export class LlamaForCausalLM {
         return NativeTensor.inArena(this.parameters.device, 'float32', [0]);
       }
       const keep = gradientCheckpointing ? 'inputs' : 'all';
-      const { hidden, saved } = this.trunk.forward(batch, keep, batch.labelRows);
-      const weights = hidden.like([batch.labels], 'float32');
+      const [loss, weights] = [0, 1].map(() =>
+        NativeTensor.inArena(this.parameters.device, 'float32', [batch.labels]),
+      );
       fill(weights, weight);
-      const { loss, dhidden } = this.head.lossesAndGradient(hidden, batch.targets, weights, gradients);
-      release(weights, hidden);
-      this.trunk.backward(dhidden, saved, batch, gradients);
+      const pass = () => {
+        const { hidden, saved } = this.trunk.forward(batch, keep, batch.labelRows);
+        const dhidden = this.head.lossesAndGradient(hidden, batch.targets, weights, gradients, loss);
+        hidden.dispose();
+        this.trunk.backward(dhidden, saved, batch, gradients);
+      };
+      const { next } = gradients;
+      if (next === 'both') pass();
+      else {
+        const tensors = [...tensorsOf(batch), weights, loss, gradients.all];
+        if (!this.repeat.do(`train ${keep} ${next}`, tensors, pass)) gradients.written();
+      }
+      weights.dispose();
       disposeBatch(batch);
       return loss;
     });
@@ -70,7 +83,8 @@ export class LlamaForCausalLM {
     return releaseOnThrow(() => {
       const batch = this.toDevice(microBatch);
       const hidden = this.trunk.hiddenStates(batch);
-      const logits = this.head.logits(hidden);
+      const logits = this.head.emptyLogits(batch.tokens);
+      this.head.logits(hidden, logits);
       hidden.dispose();
       disposeBatch(batch);
       return logits;

@@ -140,7 +140,8 @@ export class Parameters {
  * an earlier step is written over by the first product of the next one, or filled where somebody else wants it.
  */
 export class Gradients {
-  private readonly all: NativeTensor;
+  /** Their memory, whatever it holds. */
+  readonly all: NativeTensor;
   private readonly views = new Map<Weight, NativeTensor>();
   /** Those that hold an earlier step's values, and count as zeros. */
   private readonly stale = new Set<NativeTensor>();
@@ -181,6 +182,17 @@ export class Gradients {
 
   zero(): void {
     for (const view of this.views.values()) this.stale.add(view);
+  }
+
+  /** What a pass that reaches them all does first: writes over each, adds to each, or some of both. */
+  get next(): 'write' | 'add' | 'both' {
+    if (this.stale.size === 0) return 'add';
+    return this.stale.size === this.views.size ? 'write' : 'both';
+  }
+
+  /** Such a pass was done without a call of {@link forProduct}. */
+  written(): void {
+    this.stale.clear();
   }
 
   dispose(): void {

@@ -67,17 +67,21 @@ Device::Stretch Device::arena_allocate(i64 bytes, bool workspace) {
     arena_.release(stretch.offset, bytes);
     throw;
   }
+  held_or_not(stretch.start, bytes);
   return stretch;
 }
 
 void Device::arena_release(const Stretch& stretch) {
+  held_or_not(stretch.start, stretch.bytes);
   if (memory_) memory_->close(stretch.start, stretch.bytes);
   arena_.release(stretch.offset, stretch.bytes);
 }
 
 char* Device::heap_allocate(i64 bytes) {
+  only_ops("memory that lives long");
   bytes = std::max<i64>(bytes, 1);
   char* start = memory_ ? memory_->allocate(bytes) : nullptr;
+  held_or_not(start, bytes);
   heap_bytes_ += bytes;
   heap_high_water_ = std::max(heap_high_water_, heap_bytes_);
   return start;
@@ -86,6 +90,7 @@ char* Device::heap_allocate(i64 bytes) {
 void Device::heap_release(char* start, i64 bytes) {
   bytes = std::max<i64>(bytes, 1);
   heap_bytes_ -= bytes;
+  held_or_not(start, bytes);
   if (memory_) memory_->release(start, bytes);
 }
 
@@ -93,6 +98,7 @@ char* Device::host_allocate(i64 bytes) {
   if (!kind_.own_memory) return heap_allocate(bytes);
   bytes = std::max<i64>(bytes, 1);
   char* start = memory_ ? memory_->allocate_on_host(bytes) : nullptr;
+  held_or_not(start, bytes);
   host_bytes_ += bytes;
   return start;
 }
@@ -101,31 +107,77 @@ void Device::host_release(char* start, i64 bytes) {
   if (!kind_.own_memory) return heap_release(start, bytes);
   bytes = std::max<i64>(bytes, 1);
   host_bytes_ -= bytes;
+  held_or_not(start, bytes);
   if (memory_) memory_->release_on_host(start, bytes);
 }
 
 void Device::copy_in(char* to, const void* host, i64 bytes) {
+  only_ops("a copy");
   if (!memory_) throw OpError(name_ + " holds no values");
   if (bytes > 0) memory_->copy_in(to, host, bytes);
 }
 
 void Device::copy_out(void* host, const char* from, i64 bytes) {
+  only_ops("a copy");
   if (!memory_) throw OpError(name_ + " holds no values");
   memory_->synchronize();
   if (bytes > 0) memory_->copy_out(host, from, bytes);
 }
 
 std::unique_ptr<Memory::Fetch> Device::fetch(const char* from, i64 bytes) {
+  only_ops("a copy");
   if (!memory_) throw OpError(name_ + " holds no values");
   return memory_->fetch(from, bytes);
 }
 
+Device::Next Device::repeat(std::string key) {
+  if (!memory_ || !memory_->records() || recording_.work) return Next::call;
+  key.append(reinterpret_cast<const char*>(&held_), sizeof held_);
+  auto* work = repeats_.seen(key);
+  if (!work) return Next::call;
+  if (work->recording) {
+    work->recording->replay();
+    flops_ += work->flops;
+    return Next::nothing;
+  }
+  memory_->begin_recording();
+  recording_ = {work, held_, flops_};
+  return Next::record;
+}
+
+void Device::end_recording(bool whole) {
+  if (!recording_.work) throw OpError("nothing is recorded");
+  auto [work, held, flops] = recording_;
+  recording_ = {};
+  bool kept = whole && held_ == held;
+  work->recording = memory_->end_recording(kept);
+  if (!kept && whole) throw OpError("work that is recorded has left memory allocated, or released other memory");
+  work->flops = flops_ - flops;
+  if (kept) work->recording->replay();
+}
+
+void Device::held_or_not(const char* start, i64 bytes) {
+  // splitmix64's last steps; by exclusive or, what comes back cancels out.
+  std::uint64_t x = reinterpret_cast<std::uintptr_t>(start) * 0x9e3779b97f4a7c15ull + std::uint64_t(bytes);
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  held_ ^= x ^ (x >> 31);
+}
+
+void Device::only_ops(const char* what) const {
+  if (recording_.work) throw OpError(std::string(what) + " cannot be recorded");
+}
+
 void Device::reset_counts() {
+  only_ops("a new measurement");
   flops_ = 0;
   heap_high_water_ = heap_bytes_;
   arena_.reset_high_water();
   if (arena_.in_use() > 0) return;
-  if (memory_ && arena_.touched() > 0) memory_->give_back(range_.start, arena_.touched());
+  if (memory_ && arena_.touched() > 0) {
+    repeats_.forget();
+    memory_->give_back(range_.start, arena_.touched());
+  }
   arena_.trimmed();
 }
 

@@ -2,11 +2,13 @@
 //
 // To add a device: a folder like cpu/ with a DeviceKind, and its line in device.cpp.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "arena.h"
+#include "repeats.h"
 
 namespace tstrain {
 
@@ -66,6 +68,13 @@ class Memory {
   virtual Room room() { return {}; }
 
   virtual Stream stream() { return nullptr; }
+
+  // Whether it can record ops instead of doing them.
+  virtual bool records() { return false; }
+  virtual void begin_recording() {}
+  // Null where what was recorded is not `wanted`.
+  virtual std::unique_ptr<Recording> end_recording(bool /*wanted*/) { return nullptr; }
+
   // Returns when all that was asked for is done.
   virtual void synchronize() = 0;
 };
@@ -140,11 +149,22 @@ class Device {
   void copy_out(void* host, const char* from, i64 bytes);
   std::unique_ptr<Memory::Fetch> fetch(const char* from, i64 bytes);
 
+  // What to do with work of that key (see repeats.h): call its ops, do so while they are recorded, which ends with
+  // end_recording(), or nothing, for the device has been told to do it.
+  enum class Next { call, record, nothing };
+  Next repeat(std::string key);
+  // What was recorded is done, and kept; or forgotten, where something was thrown. Throws OpError when the work has left
+  // memory allocated, which work that is not called could not.
+  void end_recording(bool whole);
+
   Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
   i64 row_step() const { return kind_.row_step; }
   i64 vocabulary_step() const { return kind_.vocabulary_step; }
   std::string chosen() const { return kind_.chosen ? kind_.chosen() : ""; }
-  bool choose(const std::string& chosen) const { return kind_.choose && kind_.choose(chosen); }
+  bool choose(const std::string& chosen) {
+    repeats_.forget();
+    return kind_.choose && kind_.choose(chosen);
+  }
   std::string account() const { return kind_.account ? kind_.account() : ""; }
   const Arena& arena() const { return arena_; }
   i64 heap_bytes() const { return heap_bytes_; }
@@ -159,6 +179,11 @@ class Device {
  private:
   Device(const DeviceKind& kind, std::string name, const OpTable& ops, Memory* memory);
 
+  // Memory at `start` is handed out, or comes back.
+  void held_or_not(const char* start, i64 bytes);
+  // Of what is recorded, nothing but ops can be done again.
+  void only_ops(const char* what) const;
+
   const DeviceKind& kind_;
   std::string name_;
   const OpTable& ops_;
@@ -170,7 +195,14 @@ class Device {
   i64 heap_bytes_ = 0;
   i64 heap_high_water_ = 0;
   i64 host_bytes_ = 0;
-  f64 flops_ = 0;  // as the op table's contracts count them
+  f64 flops_ = 0;           // as the op table's contracts count them
+  std::uint64_t held_ = 0;  // the same when, and hardly ever else, the same memory is handed out
+  Repeats repeats_;
+  struct {
+    Repeats::Work* work = nullptr;
+    std::uint64_t held = 0;
+    f64 flops = 0;
+  } recording_;
 };
 
 // All of this build, those that cannot compute on this machine too; the default is the first that can.

@@ -92,8 +92,12 @@ export function documentsOf(lengths: readonly number[], device: DeviceName): Doc
   return documentsFrom(host, NativeTensor.stage(device, host.arrays));
 }
 
-export function disposeDocuments({ offsets, keyStarts, keyLengths }: Documents): void {
-  release(offsets, keyStarts, keyLengths);
+export function documentTensors({ offsets, keyStarts, keyLengths }: Documents): NativeTensor[] {
+  return [offsets, keyStarts, keyLengths];
+}
+
+export function disposeDocuments(documents: Documents): void {
+  release(...documentTensors(documents));
 }
 
 /** (query, key) pairs of one head over documents of these lengths. */

@@ -30,12 +30,17 @@ export function biasBackward(db: NativeTensor, dy: NativeTensor): void {
   addon.ops.sum_columns({ y: db, x: dy, rows, columns: n });
 }
 
-/** Columns offset … offset + columns − 1 of x [rows, n], as a matrix of their own. */
-export function takeColumns(x: NativeTensor, offset: number, columns: number): NativeTensor {
+/** Columns offset … offset + columns − 1 of x [rows, n], as a matrix of their own: `into`, or a new arena tensor. */
+export function takeColumns(
+  x: NativeTensor,
+  offset: number,
+  columns: number,
+  into?: NativeTensor,
+): NativeTensor {
   const [rows, n] = x.shape;
   if (offset + columns > n)
     throw new Error(`takeColumns: x [${x.shape}] has no columns ${offset}…${offset + columns}`);
-  const y = x.like([rows, columns]);
+  const y = into ?? x.like([rows, columns]);
   addon.ops.copy_strided({
     y,
     x,

@@ -41,7 +41,7 @@ export function linearCrossEntropy(
 /**
  * Loss and gradients in one pass, for weights known beforehand: the loss of each row (unweighted), and the
  * gradients of Σ weights[i]·loss[i]: dh is returned, dw (of w's shape) is added to, or written over where it does not
- * accumulate.
+ * accumulate. `into` receives the losses instead of a new arena tensor.
  */
 export function linearCrossEntropyWithGradient(
   h: NativeTensor,
@@ -49,9 +49,13 @@ export function linearCrossEntropyWithGradient(
   targets: NativeTensor,
   weights: NativeTensor,
   dw: NativeTensor | undefined,
-  { vocab = w.shape[0], accumulate = true }: { vocab?: number; accumulate?: boolean } = {},
+  {
+    vocab = w.shape[0],
+    accumulate = true,
+    into,
+  }: { vocab?: number; accumulate?: boolean; into?: NativeTensor } = {},
 ): { loss: NativeTensor; dh: NativeTensor } {
-  const loss = h.like([h.shape[0]], 'float32');
+  const loss = into ?? h.like([h.shape[0]], 'float32');
   const dh = h.like();
   forEachChunk(
     h,

@@ -224,9 +224,8 @@ void multiply(const Queued& o, std::uint64_t from, std::uint64_t to, float* sums
   }
 }
 
-void run(void* data) {
-  Queued o = *static_cast<Queued*>(data);
-  delete static_cast<Queued*>(data);
+void run(const void* data) {
+  auto& o = *static_cast<const Queued*>(data);
   if (cudasim_check_range(o.at_a, o.a.bytes(), 0, "cublasLtMatmul of A") != 0) return;
   if (cudasim_check_range(o.at_b, o.b.bytes(), 0, "cublasLtMatmul of B") != 0) return;
   if (o.beta != 0 && cudasim_check_range(o.at_c, o.c.bytes(), 0, "cublasLtMatmul of C") != 0) return;
@@ -385,7 +384,8 @@ Status cublasLtMatmul(Handle* handle, Description* description, const float* alp
   auto* operation =
       new Queued{sizes,      *description, *layout_a,  *layout_b,          *layout_c, *layout_d, address(a),
                  address(b), address(c),   address(d), address(workspace), *alpha,    *beta,     *algorithm};
-  if (cudasim_enqueue(stream, run, operation) == 0) return SUCCESS;
+  auto release = [](void* data) { delete static_cast<Queued*>(data); };
+  if (cudasim_enqueue(stream, run, operation, release) == 0) return SUCCESS;
   delete operation;
   return refuse(EXECUTION_FAILED, "the card has failed before");
 }

@@ -9,9 +9,10 @@
 extern "C" {
 
 // Queues run(data) behind what the stream (a CUstream; null: the default one) holds. It happens when somebody waits for
-// the stream, on the thread that waits, and never when the context has failed before its turn.
-// Returns a CUresult: that of the failure if the context has failed already.
-int cudasim_enqueue(void* stream, void (*run)(void*), void* data);
+// the stream, on the thread that waits, and never when the context has failed before its turn; again each time that a
+// graph is launched which has it. release(data) comes after the last time.
+// Returns a CUresult: that of the failure if the context has failed already, and data is still the caller's.
+int cudasim_enqueue(void* stream, void (*run)(const void*), void* data, void (*release)(void*));
 
 // Inside run: 0 when [start, start + bytes) lies in live memory of the card, all mapped; otherwise says on stderr what
 // `who` wanted of which address, and the context has failed (CUDA_ERROR_ILLEGAL_ADDRESS): run must return without

@@ -38,9 +38,19 @@ struct Task {
   std::function<CUresult()> run;
 };
 
+struct CUgraph_st {
+  std::vector<std::function<CUresult()>> work;
+};
+
+struct CUgraphExec_st {
+  std::vector<std::function<CUresult()>> work;
+};
+
 struct CUstream_st {
   bool blocking = false;  // waits for the default stream, and it for this one
   std::deque<Task> tasks;
+  std::unique_ptr<CUgraph_st> captured;  // while it is
+  bool invalidated = false;              // what is captured: somebody wanted what cannot be
 };
 
 struct CUevent_st {
@@ -58,7 +68,8 @@ using cudasim::settings;
 namespace {
 
 constexpr CUresult kInvalidValue = 1, kNotInitialized = 3, kInvalidDevice = 101, kInvalidContext = 201,
-                   kIllegalAddress = 700, kInvalidHandle = 400, kNotFound = 500, kUnknown = 999;
+                   kIllegalAddress = 700, kInvalidHandle = 400, kNotFound = 500, kCaptureUnsupported = 900,
+                   kCaptureInvalidated = 901, kIllegalState = 401, kUnknown = 999;
 // A real queue is full at about as much, and then whoever queues waits.
 constexpr size_t kQueue = 1024;
 
@@ -71,8 +82,10 @@ struct State {
   std::set<CUstream> streams;
   std::set<CUevent> events;
   std::set<CUmodule> modules;
+  std::set<CUgraph> graphs;
+  std::set<CUgraphExec> ready_graphs;
   std::set<CUfunction> functions;
-  uint64_t calls = 0, launches = 0, allocations = 0, loads = 0;
+  uint64_t calls = 0, launches = 0, graph_launches = 0, allocations = 0, loads = 0;
   cudasim::Random random{settings().seed ^ 0x5eed};
 };
 
@@ -100,6 +113,7 @@ constexpr Named kErrors[] = {
     {218, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
     {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
     {400, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {401, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {600, "CUDA_ERROR_NOT_READY", "device not ready"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
@@ -108,6 +122,8 @@ constexpr Named kErrors[] = {
     {716, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
+    {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
     {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
@@ -193,6 +209,7 @@ void wait_for(CUstream_st& stream, std::shared_ptr<Mark> mark) { push(stream, {n
 // The default stream and the blocking ones wait for each other.
 void enqueue(CUstream_st& stream, std::function<CUresult()> run) {
   auto& s = state();
+  if (stream.captured) return stream.captured->work.push_back(std::move(run));
   if (&stream == &s.default_stream) {
     for (CUstream other : s.streams)
       if (other->blocking && !other->tasks.empty()) wait_for(stream, mark_of(*other));
@@ -527,10 +544,21 @@ API CUresult cuStreamCreate(CUstream* stream, unsigned flags) {
   return CUDA_SUCCESS;
 }
 
+// Only work is captured here. Nothing waits for a stream that is captured, or makes it wait.
+static bool refused_while_captured(CUstream_st& stream, const char* what) {
+  if (!stream.captured) return false;
+  std::fprintf(stderr, "cudasim: %s on a stream that is captured\n", what);
+  stream.invalidated = true;
+  return true;
+}
+#define NOT_WHILE_CAPTURED(stream, what) \
+  if (refused_while_captured(stream, what)) return kCaptureUnsupported
+
 API CUresult cuStreamSynchronize(CUstream stream) {
   BEGIN_IN_CONTEXT;
   auto* queue = find(stream);
   if (!queue) return kInvalidHandle;
+  NOT_WHILE_CAPTURED(*queue, "cuStreamSynchronize");
   run_all(*queue);
   return state().error;
 }
@@ -539,6 +567,7 @@ API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
   BEGIN_IN_CONTEXT;
   auto* queue = find(stream);
   if (!queue || !state().events.count(event)) return kInvalidHandle;
+  NOT_WHILE_CAPTURED(*queue, "cuStreamWaitEvent");
   if (event->mark) wait_for(*queue, event->mark);
   return CUDA_SUCCESS;
 }
@@ -556,6 +585,7 @@ API CUresult cuEventRecord(CUevent event, CUstream stream) {
   BEGIN_IN_CONTEXT;
   auto* queue = find(stream);
   if (!queue || !state().events.count(event)) return kInvalidHandle;
+  NOT_WHILE_CAPTURED(*queue, "cuEventRecord");
   event->mark = mark_of(*queue);
   return CUDA_SUCCESS;
 }
@@ -594,6 +624,10 @@ API CUresult cuEventDestroy_v2(CUevent event) {
 }
 
 // --- modules and launches
+
+static void note_launch(const std::string& what) {
+  if (!settings().launches.empty()) std::ofstream(settings().launches, std::ios::app) << what << '\n';
+}
 
 // Takes PTX alone: there is no machine for a card's own code.
 API CUresult cuModuleLoadData(CUmodule* module, const void* image) {
@@ -681,9 +715,7 @@ API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_
     if (!arguments[i]) return refuse("an argument is missing");
     std::memcpy(&parameters[kernel.code.parameters[i].offset], arguments[i], kernel.code.parameters[i].bytes);
   }
-  bool fails = ++state().launches == settings().fail_launch;
-  if (!settings().launches.empty())
-    std::ofstream(settings().launches, std::ios::app) << cudasim::readable(kernel.code.name) << '\n';
+  bool fails = !queue->captured && ++state().launches == settings().fail_launch;
   cudasim::Launch launch{
       &kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, std::move(parameters)};
   enqueue(*queue, [launch = std::move(launch), fails]() -> CUresult {
@@ -692,19 +724,87 @@ API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_
                    cudasim::readable(launch.kernel->code.name).c_str());
       return CUDA_ERROR_LAUNCH_FAILED;
     }
+    note_launch(cudasim::readable(launch.kernel->code.name));
     return cudasim::run(launch);
   });
   return CUDA_SUCCESS;
 }
 
+// --- graphs
+
+API CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) {
+  BEGIN_IN_CONTEXT;
+  auto* queue = find(stream);
+  if (!queue) return kInvalidHandle;
+  if (mode < 0 || mode > 2) return kInvalidValue;
+  if (!stream) return kCaptureUnsupported;
+  if (queue->captured) return kIllegalState;
+  queue->captured = std::make_unique<CUgraph_st>();
+  queue->invalidated = false;
+  return CUDA_SUCCESS;
+}
+
+API CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
+  BEGIN_IN_CONTEXT;
+  auto* queue = find(stream);
+  if (!queue || !graph) return kInvalidValue;
+  if (!queue->captured) return kIllegalState;
+  auto captured = std::move(queue->captured);
+  *graph = nullptr;
+  if (queue->invalidated) return kCaptureInvalidated;
+  state().graphs.insert(captured.get());
+  *graph = captured.release();
+  return CUDA_SUCCESS;
+}
+
+API CUresult cuGraphInstantiateWithFlags(CUgraphExec* ready, CUgraph graph, unsigned long long flags) {
+  BEGIN_IN_CONTEXT;
+  if (!ready || flags != 0) return kInvalidValue;
+  if (!state().graphs.count(graph)) return kInvalidHandle;
+  *ready = new CUgraphExec_st{graph->work};
+  state().ready_graphs.insert(*ready);
+  return CUDA_SUCCESS;
+}
+
+API CUresult cuGraphLaunch(CUgraphExec ready, CUstream stream) {
+  BEGIN_IN_CONTEXT;
+  auto* queue = find(stream);
+  if (!queue || !state().ready_graphs.count(ready)) return kInvalidHandle;
+  NOT_WHILE_CAPTURED(*queue, "cuGraphLaunch");
+  if (++state().graph_launches == settings().fail_graph) {
+    std::fprintf(stderr, "cudasim: the launch of a graph fails (CUDASIM_FAIL=graph)\n");
+    return CUDA_ERROR_LAUNCH_FAILED;
+  }
+  enqueue(*queue, []() -> CUresult {
+    note_launch("CUDA graph");
+    return CUDA_SUCCESS;
+  });
+  for (auto& run : ready->work) enqueue(*queue, run);
+  return CUDA_SUCCESS;
+}
+
+API CUresult cuGraphExecDestroy(CUgraphExec ready) {
+  BEGIN_IN_CONTEXT;
+  if (state().ready_graphs.erase(ready) == 0) return kInvalidHandle;
+  delete ready;
+  return CUDA_SUCCESS;
+}
+
+API CUresult cuGraphDestroy(CUgraph graph) {
+  BEGIN_IN_CONTEXT;
+  if (state().graphs.erase(graph) == 0) return kInvalidHandle;
+  delete graph;
+  return CUDA_SUCCESS;
+}
+
 // --- for the simulated cuBLASLt
 
-API int cudasim_enqueue(void* stream, void (*run)(void*), void* data) {
+API int cudasim_enqueue(void* stream, void (*run)(const void*), void* data, void (*release)(void*)) {
   BEGIN_IN_CONTEXT;
   auto* queue = find(static_cast<CUstream>(stream));
   if (!queue) return kInvalidHandle;
-  enqueue(*queue, [=]() -> CUresult {
-    run(data);
+  enqueue(*queue, [run, data = std::shared_ptr<void>(data, release)]() -> CUresult {
+    run(data.get());
     return state().error;
   });
   return CUDA_SUCCESS;

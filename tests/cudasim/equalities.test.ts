@@ -1,7 +1,7 @@
 import { cpSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Cli } from '../cli.js';
-import { RunDirectory, randomRows, TINY } from '../tiny_run.js';
+import { type Row, RunDirectory, randomRows, TINY } from '../tiny_run.js';
 import { installNvrtc } from './nvrtc.mjs';
 import { buildSimulator, simulated } from './run.mjs';
 
@@ -18,6 +18,7 @@ beforeAll(async () => {
   cli = await Cli.compile();
   directory.writeRows('rows.jsonl', randomRows(40, 1));
   directory.writeRows('long_rows.jsonl', randomRows(40, 1, LONG));
+  directory.writeRows('equal_rows.jsonl', rowsOfOneShape(40));
 }, 300_000);
 afterAll(() => {
   cli.remove();
@@ -59,11 +60,17 @@ async function run(
   };
 }
 
-/** How often the run that left `output` launched each kernel of attention. */
-function attentionLaunches(output: string): Record<string, number> {
+/** Whose micro-batches have the same sizes, with other ids. */
+function rowsOfOneShape(count: number): Row[] {
+  const ids = randomRows(1, 2, 1000)[0].ids.concat(randomRows(1, 3, 1000)[0].ids);
+  return Array.from({ length: count }, (_, i) => ({ ids: ids.slice(i, i + 100), prompt_len: 5 }));
+}
+
+/** How often the run that left `output` launched each kernel of attention, and graphs. */
+function launches(output: string): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const kernel of directory.text(`${output}.launches`).trimEnd().split('\n'))
-    if (/^(flash|attention)_/.test(kernel)) counts[kernel] = (counts[kernel] ?? 0) + 1;
+  for (const launched of directory.text(`${output}.launches`).trimEnd().split('\n'))
+    if (/^(flash|attention)_|^CUDA graph/.test(launched)) counts[launched] = (counts[launched] ?? 0) + 1;
   return counts;
 }
 
@@ -111,8 +118,8 @@ describe.each(runs)('%s', (name, settings, forward, backward) => {
       [forward]: times * once,
       ...Object.fromEntries(backward.map((kernel) => [kernel, once])),
     });
-    expect(attentionLaunches(output('whole'))).toEqual(expected(1));
-    expect(attentionLaunches(output('on'))).toEqual(expected(2));
+    expect(launches(output('whole'))).toEqual(expected(1));
+    expect(launches(output('on'))).toEqual(expected(2));
   }, 300_000);
 
   it('optimizer_offload: cpu = none', async () => {
@@ -121,6 +128,17 @@ describe.each(runs)('%s', (name, settings, forward, backward) => {
 
   it('another order of threads = this one', async () => {
     expect(await run(output('order'), settings, { CUDASIM_SEED: '2' })).toEqual(whole);
+  }, 300_000);
+
+  it('CUDA graphs on = off', async () => {
+    const equal = { ...settings, data_path: 'equal_rows.jsonl', model_max_length: LONG };
+    const kernels = ({ 'CUDA graph': graphs, ...others }: Record<string, number>) => ({ graphs, others });
+    const on = await run(output('graphs'), equal);
+    expect(await run(output('no_graphs'), equal, { TSTRAIN_CUDA_GRAPHS: '0' })).toEqual(on);
+    // Of both kinds of micro-batch, which write over gradients and which add to them, the first is called.
+    const [with_, without] = ['graphs', 'no_graphs'].map((what) => kernels(launches(output(what))));
+    expect(with_).toEqual({ graphs: STEPS * MICRO_BATCHES - 3, others: without.others });
+    expect(without.graphs).toBeUndefined();
   }, 300_000);
 
   it('saved after half the steps, and resumed = not', async () => {

@@ -33,12 +33,13 @@ void read_faults(Settings& s) {
     std::string kind = text.substr(at, (colon < end ? colon : end) - at);
     uint64_t count = colon < end ? std::strtoull(text.c_str() + colon + 1, nullptr, 10) : 1;
     uint64_t* which = kind == "launch"  ? &s.fail_launch
+                      : kind == "graph" ? &s.fail_graph
                       : kind == "alloc" ? &s.fail_alloc
                       : kind == "load"  ? &s.fail_load
                       : kind == "lost"  ? &s.lost_after
                                         : nullptr;
     if (!which || count == 0)
-      senseless("CUDASIM_FAIL", value, "launch:N, alloc:N, load:N and lost:N, with commas between");
+      senseless("CUDASIM_FAIL", value, "launch:N, graph:N, alloc:N, load:N and lost:N, with commas between");
     *which = count;
     at = end + 1;
   }

@@ -18,7 +18,7 @@ struct Settings {
   std::string cache;
   std::string launches;  // a file; empty: none
   // The call of its kind that fails, counted from 1; 0: none.
-  uint64_t fail_launch = 0, fail_alloc = 0, fail_load = 0, lost_after = 0;
+  uint64_t fail_launch = 0, fail_graph = 0, fail_alloc = 0, fail_load = 0, lost_after = 0;
 };
 
 // Read at the first call. Ends the process when a value makes no sense.

@@ -13,14 +13,6 @@ constexpr size_t kRemembered = 8;
 std::array<const std::string*, kRemembered> recent;
 size_t since_wait = 0;
 
-bool launch_blocking() {
-  static const bool set = [] {
-    const char* value = std::getenv("CUDA_LAUNCH_BLOCKING");
-    return value && !std::strcmp(value, "1");
-  }();
-  return set;
-}
-
 std::string recent_kernels() {
   std::string names;
   for (size_t back = std::min(since_wait, kRemembered); back > 0; back--) {
@@ -52,6 +44,14 @@ const Card& card() {
     return c;
   }();
   return instance;
+}
+
+bool launch_blocking() {
+  static const bool set = [] {
+    const char* value = std::getenv("CUDA_LAUNCH_BLOCKING");
+    return value && !std::strcmp(value, "1");
+  }();
+  return set;
 }
 
 void launched(const std::string& kernel) {

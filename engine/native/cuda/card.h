@@ -23,6 +23,7 @@ bool reached(CUevent event);
 // A kernel of this name, which stays where it is, was queued. With CUDA_LAUNCH_BLOCKING=1 it is waited for, so that an
 // error is its own.
 void launched(const std::string& kernel);
+bool launch_blocking();
 
 Memory& memory();
 

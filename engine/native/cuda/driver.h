@@ -17,6 +17,8 @@ using CUstream = struct CUstream_st*;
 using CUevent = struct CUevent_st*;
 using CUmodule = struct CUmod_st*;
 using CUfunction = struct CUfunc_st*;
+using CUgraph = struct CUgraph_st*;
+using CUgraphExec = struct CUgraphExec_st*;
 using CUmemGenericAllocationHandle = unsigned long long;
 
 constexpr CUresult CUDA_SUCCESS = 0, CUDA_ERROR_OUT_OF_MEMORY = 2, CUDA_ERROR_NO_DEVICE = 100,
@@ -33,6 +35,7 @@ enum CUdevice_attribute : int {
 };
 
 constexpr int CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
+constexpr int CU_STREAM_CAPTURE_MODE_RELAXED = 2;
 constexpr unsigned CU_STREAM_NON_BLOCKING = 1, CU_EVENT_DISABLE_TIMING = 2, CU_MEMHOSTALLOC_PORTABLE = 1;
 
 // A physical allocation on a device (CUmemAllocationProp), and who may access a range (CUmemAccessDesc).
@@ -103,7 +106,13 @@ struct CUmemAccessDesc {
   FUNCTION(cuFuncSetAttribute, (CUfunction function, int attribute, int value))                                       \
   FUNCTION(cuLaunchKernel, (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, \
                             unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,               \
-                            void** arguments, void** extra))
+                            void** arguments, void** extra))                                                          \
+  FUNCTION(cuStreamBeginCapture_v2, (CUstream stream, int mode))                                                      \
+  FUNCTION(cuStreamEndCapture, (CUstream stream, CUgraph * graph))                                                    \
+  FUNCTION(cuGraphInstantiateWithFlags, (CUgraphExec * ready, CUgraph graph, unsigned long long flags))               \
+  FUNCTION(cuGraphLaunch, (CUgraphExec ready, CUstream stream))                                                       \
+  FUNCTION(cuGraphExecDestroy, (CUgraphExec ready))                                                                   \
+  FUNCTION(cuGraphDestroy, (CUgraph graph))
 
 struct Driver {
 #define TSTRAIN_MEMBER(name, parameters) CUresult(*name) parameters;

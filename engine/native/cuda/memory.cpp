@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "card.h"
+#include "graph.h"
 
 namespace tstrain::cuda {
 
@@ -177,6 +178,11 @@ class CudaMemory : public Memory {
   }
 
   Stream stream() override { return card().compute; }
+
+  // Addresses of an allocation of its own are no longer those that were recorded.
+  bool records() override { return !each_ && cuda::records(); }
+  void begin_recording() override { cuda::begin_recording(); }
+  std::unique_ptr<Recording> end_recording(bool wanted) override { return cuda::end_recording(wanted); }
 
   void synchronize() override {
     wait_for(card().compute);

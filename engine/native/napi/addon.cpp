@@ -500,6 +500,36 @@ napi_value js_expect_arena(napi_env env, napi_callback_info info) {
   });
 }
 
+// repeat(device, key, handles): what to do with work on these tensors, `call` its ops, `record` them and then call
+// endRecording(), or `nothing`. See Device.
+napi_value js_repeat(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<3> a(env, info);
+    Device& device = to_device(env, a.v[0]);
+    std::string key = to_text(env, a.v[1]);
+    uint32_t count;
+    ok(napi_get_array_length(env, a.v[2], &count));
+    for (uint32_t i = 0; i < count; i++) {
+      napi_value handle;
+      ok(napi_get_element(env, a.v[2], i, &handle));
+      auto& b = buffer_of(to_integer(env, handle));
+      i64 of_tensor[] = {i64(reinterpret_cast<std::uintptr_t>(b.data)), b.numel, i64(b.dtype)};
+      key.append(reinterpret_cast<const char*>(of_tensor), sizeof of_tensor);
+    }
+    static const char* const words[] = {"call", "record", "nothing"};
+    return string(env, words[int(device.repeat(std::move(key)))]);
+  });
+}
+
+// endRecording(device, whole): see Device.
+napi_value js_end_recording(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<2> a(env, info);
+    to_device(env, a.v[0]).end_recording(to_bool(env, a.v[1]));
+    return undefined(env);
+  });
+}
+
 std::string version_text(int major, int minor) { return std::to_string(major) + "." + std::to_string(minor); }
 
 // What there is of CUDA, whether or not it can be used.
@@ -696,6 +726,8 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "info", js_info);
   add(exports, "watchSignals", js_watch_signals);
   add(exports, "takeSignals", js_take_signals);
+  add(exports, "repeat", js_repeat);
+  add(exports, "endRecording", js_end_recording);
   add(exports, "missing", js_missing);
   add(exports, "vocabularyStep", js_vocabulary_step);
   add(exports, "describe", js_describe);
