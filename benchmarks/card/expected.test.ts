@@ -86,6 +86,8 @@ describe('the launches of a step, on the simulated card', () => {
       ...process.env,
       ...simulated(null),
       TSTRAIN_CUBLASLT: '0',
+      // What is recorded is not launched.
+      TSTRAIN_CUDA_GRAPHS: '0',
       CUDASIM_FAIL: `launch:${failing}`,
     };
     const options = { encoding: 'utf8', env } as const;

@@ -12,8 +12,8 @@ import type { PlanSettings } from '../../recipes/settings.js';
 import { root } from '../paths.js';
 import { configOf, LARGE_SHAPES, SHAPES } from '../shapes.js';
 import { modelFlops } from './model_flops.js';
-import { CARDS, LEAST_LAUNCH, type Rates, SMALL_HEADS } from './rates.js';
-import { type Call, type Step, secondsPerCall, stepOf } from './step.js';
+import { CALL, CARDS, DRIVER_LAUNCH, LEAST_LAUNCH, type Rates, SMALL_HEADS } from './rates.js';
+import { type Call, decodingOf, type Step, secondsPerCall, stepOf } from './step.js';
 import { type Arguments, type Sized, type Work, workOf } from './work.js';
 
 // node dist/benchmarks/card/expected.js: what a card is expected to take for each kernel and for a step, from what the ops
@@ -51,7 +51,7 @@ export function expected(
 /** Seconds of a step of so many micro-batches. */
 export function stepSeconds(step: Step, microBatches: number, card: Rates, config: LlamaConfig): number {
   const seconds = (calls: Call[]) => calls.reduce((sum, { work }) => sum + expected(work, card, config), 0);
-  return microBatches * seconds(step.microBatch) + seconds(step.update);
+  return seconds(step.first) + (microBatches - 1) * seconds(step.microBatch) + seconds(step.update);
 }
 
 // ---- tables ------------------------------------------------------------------------------------------------------
@@ -154,9 +154,9 @@ function otherWork(): [string, Work][] {
 
 /** Each op once, at its largest of a 7B micro-batch or its update, and those that training does not call. */
 export function kernelWork(): [string, Work][] {
-  const { microBatch, update } = stepOfModel('7b');
+  const { first, microBatch, update } = stepOfModel('7b');
   const largest = new Map<string, Work>();
-  for (const { op, work } of [...microBatch, ...update]) {
+  for (const { op, work } of [...first, ...microBatch, ...update]) {
     const before = largest.get(op);
     if (!before || work.bytes + work.flops > before.bytes + before.flops) largest.set(op, work);
   }
@@ -222,25 +222,29 @@ function shares(step: Step, card: Rates, config: LlamaConfig): string[] {
     for (const call of calls)
       sums[GROUPS.findIndex(([, isOf]) => isOf(call))] += times * expected(call.work, card, config);
   };
-  add(step.microBatch, MICRO_BATCHES);
+  add(step.first, 1);
+  add(step.microBatch, MICRO_BATCHES - 1);
   add(step.update, 1);
   const total = sums.reduce((a, b) => a + b);
   return sums.map((sum) => percent(sum / total));
 }
 
 function launchesTable(): string {
-  const { microBatch, update } = stepOfModel('1.1b');
-  const ops = [...new Set([...microBatch, ...update].map(({ op }) => op))];
+  const parts = Object.values(stepOfModel('1.1b'));
+  const ops = [...new Set(parts.flat().map(({ op }) => op))];
   const sum = (calls: Call[], op?: string) => {
     const of = calls.filter((call) => op === undefined || call.op === op);
     return [of.length, of.reduce((all, { work }) => all + work.launches, 0)];
   };
   const row = (title: string, op?: string) => [
     title,
-    ...[microBatch, update].flatMap((calls) => sum(calls, op)).map(String),
+    ...parts.flatMap((calls) => sum(calls, op)).map(String),
   ];
   return markdown([
-    ['op', 'calls, micro-batch', 'launches', 'calls, update', 'launches'],
+    [
+      'op',
+      ...['first micro-batch', 'each other', 'update'].flatMap((part) => [`calls, ${part}`, 'launches']),
+    ],
     ...ops.map((op) => row(op, op)),
     row('all'),
   ]);
@@ -321,6 +325,31 @@ async function plansTable(): Promise<string> {
   ]);
 }
 
+/** Tokens of a text that is gone on with, its prompt included. */
+const DECODED = 256;
+
+function decodingTable(): string {
+  const rows: string[][] = [];
+  for (const name of MODELS)
+    for (const texts of [1, 16]) {
+      const config = configOf(name);
+      const calls = decodingOf(config, texts, DECODED);
+      const host = calls.length * (CALL + DRIVER_LAUNCH);
+      const card = calls.reduce((sum, { work }) => sum + expected(work, CARDS[0], config), 0);
+      rows.push([
+        name,
+        String(texts),
+        String(calls.length),
+        ...[host, card].map((seconds) => (seconds * 1e3).toFixed(2)),
+        (Math.max(host, card) / card).toFixed(2),
+      ]);
+    }
+  return markdown([
+    ['model', 'texts', 'calls a token', 'host, calling them: ms', `${CARDS[0].name}: ms`, 'gain'],
+    ...rows,
+  ]);
+}
+
 /** The tables of docs/cuda.md by name. */
 export const TABLES: Record<string, () => string | Promise<string>> = {
   plan: planText,
@@ -329,6 +358,7 @@ export const TABLES: Record<string, () => string | Promise<string>> = {
   kernels: kernelsTable,
   models: modelsTable,
   launches: launchesTable,
+  decoding: decodingTable,
 };
 
 export const DOCUMENT = join(root, 'docs/cuda.md');

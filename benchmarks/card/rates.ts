@@ -65,6 +65,10 @@ export const CARDS: readonly Rates[] = [
 /** Heads of 64 keep the tensor cores less busy: half as many products for each exponential. */
 export const SMALL_HEADS = 0.8;
 
+/** Seconds of the host for a call of an op: JavaScript and the addon, as docs/cuda.md has them measured; and the driver's. */
+export const CALL = 4e-6;
+export const DRIVER_LAUNCH = 2.5e-6;
+
 /** Seconds that no launch is shorter than, the gap before the next included. */
 export const LEAST_LAUNCH = 2.5e-6;
 

@@ -2,6 +2,7 @@ import { IGNORE_INDEX } from '../../batch.js';
 import { addon, type DeviceName, metaOf } from '../../engine/device/addon.js';
 import { type FloatType, NativeTensor } from '../../engine/device/native_tensor.js';
 import type { Ops } from '../../engine/device/ops.js';
+import { Decoder } from '../../engine/generate/decoder.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
 import { LlamaForCausalLM } from '../../engine/model/llama.js';
 import { Gradients, Parameters } from '../../engine/model/parameters.js';
@@ -16,8 +17,10 @@ export interface Call {
 }
 
 export interface Step {
-  /** Forward and backward of one micro-batch; and what comes once a step: zeroing, clipping and AdamW. */
+  /** Forward and backward of a step's first micro-batch, which writes over gradients, and of each other, which adds to them. */
+  first: Call[];
   microBatch: Call[];
+  /** What comes once a step: clipping and AdamW. */
   update: Call[];
 }
 
@@ -47,9 +50,28 @@ export function fullRows(config: LlamaConfig, rows: number, length: number) {
 /** The calls of ops that a step makes. */
 export function stepOf(config: LlamaConfig, options: StepOptions): Step {
   const training = trainingOf(config, options);
-  const step = { microBatch: callsOf(training.microBatch), update: callsOf(training.update) };
+  // What a gradient is written to is known when a pass has reached it.
+  training.microBatch();
+  training.zero();
+  const [first, microBatch, update] = [training.microBatch, training.microBatch, training.update].map(
+    callsOf,
+  );
   training.dispose();
-  return step;
+  return { first, microBatch, update };
+}
+
+/** The calls of ops that one token more takes, for so many texts of `length` tokens at once. */
+export function decodingOf(config: LlamaConfig, texts: number, length: number): Call[] {
+  const model = new LlamaForCausalLM(new Parameters(config, metaOf('cuda'), 'bf16'));
+  const decoder = new Decoder(model);
+  const all = Array.from({ length: texts }, () => decoder.add());
+  const append = (tokens: number) =>
+    decoder.append(all.map((text) => ({ text, ids: new Int32Array(tokens) })));
+  append(length - 1);
+  const calls = callsOf(() => append(1));
+  decoder.dispose();
+  model.dispose();
+  return calls;
 }
 
 /** Seconds of JavaScript and of the addon for a call of a micro-batch, all that lies between the calls included. */
@@ -83,10 +105,8 @@ function trainingOf(
   const batch = fullRows(config, rows, length);
   return {
     microBatch: () => objective.forwardBackward(batch, 1 / batch.labelTokens, gradients, sums),
-    update() {
-      gradients.zero();
-      optimizer.step(1, 1e-5, gradients, { maxGradNorm: 1, losses: sums });
-    },
+    zero: () => gradients.zero(),
+    update: () => optimizer.step(1, 1e-5, gradients, { maxGradNorm: 1, losses: sums }),
     dispose() {
       for (const part of [sums, optimizer, gradients, model]) part.dispose();
     },

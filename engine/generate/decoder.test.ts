@@ -96,6 +96,33 @@ describe.each(['fp32', 'bf16'] as const)('cached decoding in %s', (precision) =>
   });
 });
 
+describe.each(['fp32', 'bf16'] as const)('decoding in %s', (precision) => {
+  it('is work that repeats, and gives the same bits when its ops are called each time', async () => {
+    const { model } = await loadModel(join(fixtures, 'gqa-tied'), { precision });
+    const { parameters, trunk, head, ropeTables } = model;
+    const calling = { do: (_key: string, _tensors: unknown, body: () => void) => body() };
+    const called = { parameters, trunk, head, ropeTables, repeat: calling } as unknown as LlamaForCausalLM;
+    const doing = vi.spyOn(model.repeat, 'do');
+    const ids = idsOf(80, parameters.config.vocabSize);
+    const logits = [called, model].map((of) => {
+      // Two texts, of which one starts with a longer prompt.
+      const decoder = new Decoder(of);
+      const texts = [decoder.add(), decoder.add()];
+      const all = decoder.append(texts.map((text) => ({ text, ids: ids.subarray(0, 20 + 15 * text) })));
+      for (let t = 0; t < 50; t++)
+        all.push(...decoder.append(texts.map((text) => ({ text, ids: ids.subarray(t, t + 1) }))));
+      decoder.dispose();
+      return all;
+    });
+    expect(logits[1]).toEqual(logits[0]);
+    // The prompts; two steps in the first place of the cache; and three each time that it moves, for a text of more than 64
+    // tokens, the first of them with both places held.
+    const calls = doing.mock.results.filter(({ value }) => value).length;
+    expect(calls).toBe(defaultDevice() === 'cuda' ? 1 + 2 + 2 * 3 : 51);
+    model.dispose();
+  });
+});
+
 describe.each(['fp32', 'bf16'] as const)('many texts in %s', (precision) => {
   it.each(['mha-untied', 'gqa-tied', 'rope-dynamic'])(
     'of %s, each as alone, whatever the others do',

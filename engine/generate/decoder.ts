@@ -1,4 +1,5 @@
 import { UserError } from '../../errors.js';
+import { isMeta } from '../device/addon.js';
 import { NativeTensor, release } from '../device/native_tensor.js';
 import { headsOf } from '../model/block.js';
 import type { LlamaForCausalLM } from '../model/llama.js';
@@ -50,7 +51,7 @@ export class Decoder {
 
   /**
    * Appends ids to texts, each given once, and returns for each of them the logits of what follows its last id,
-   * float32 [vocab]. When anything throws, the decoder is as it was before.
+   * float32 [vocab]; zeros on a device that only counts. When anything throws, the decoder is as it was before.
    * @throws UserError when ids are missing or outside the vocabulary
    * @throws Error when a text is not there or given twice
    */
@@ -80,7 +81,7 @@ export class Decoder {
         hidden.dispose();
       });
       release(...tensorsOf(step));
-      const values = logits.floats();
+      const values = isMeta(logits.device) ? new Float32Array(logits.size) : logits.floats();
       logits.dispose();
       return regions.map((_, j) => values.subarray(j * vocabSize, (j + 1) * vocabSize));
     });
