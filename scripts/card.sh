@@ -3,7 +3,8 @@
 #
 #   scripts/card.sh a|b|c [DIRECTORY]
 #
-# a: layouts, copies, launches, the cases of every op, matrix products; b: training; c: speed beside PyTorch, sanitizers.
+# a: layouts, copies, AdamW over the bus, launches, the cases of every op, matrix products; b: training; c: speed beside
+# PyTorch, sanitizers.
 # A table comes last; all that was answered is written into DIRECTORY (default: $OUT, or ./card-results) as JSON. It takes
 # no network and no Node: it runs in a bundle (npm run bundle), or unpacks the newest one in build/ for the time it takes.
 set -u

@@ -1,5 +1,36 @@
-import { expect, it } from 'vitest';
-import { kernelTimes } from './questions.js';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { buildCardPrograms, buildSimulator, simulated } from '../../tests/cudasim/run.mjs';
+import { kernelTimes, PARTS } from './questions.js';
+
+beforeAll(() => {
+  buildSimulator();
+  buildCardPrograms();
+}, 300_000);
+afterAll(() => {
+  vi.unstubAllEnvs();
+});
+
+it('asks the simulated card how fast AdamW goes over the bus, and what moves there', async () => {
+  for (const [name, value] of Object.entries(simulated(null))) vi.stubEnv(name, value);
+  const { ask, limit } = PARTS.a.find(({ name }) => name === 'AdamW over the bus')!;
+  const answer = await ask({ seconds: limit, scratch: '', simulated: true });
+  const rate = '\\d+\\.\\d';
+  expect(answer).toEqual({
+    said: expect.stringMatching(
+      `^GB/s each way: float32 moments ${rate}\\d ms, ${rate}; bfloat16 moments ${rate}\\d ms, ${rate}; ` +
+        `copies both ways at once ${rate}$`,
+    ),
+    data: {
+      // Two moments, and two bytes that bf16 leaves of a weight.
+      updates: {
+        parameters: 4096,
+        float32: expect.objectContaining({ bytes_each_way: 10 * 4096 }),
+        bfloat16: expect.objectContaining({ bytes_each_way: 6 * 4096 }),
+      },
+      copies: expect.objectContaining({ both_at_once: expect.any(Number) }),
+    },
+  });
+}, 300_000);
 
 it('adds up the time of each kernel from what ncu prints', () => {
   const csv = `==PROF== Connected to process 1

@@ -440,13 +440,22 @@ namespace {
 bool whole(i64 bytes) { return bytes % 16 == 0; }
 bool whole(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
 
-// Scores are compared before they are scaled, which must not turn them around.
-bool made_for(DType type, i64 head_dim, f64 scale) {
-  return type == DType::bf16 && (head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128) && scale > 0;
-}
+// The kernels of a head_dim, by names that no launch has to put together.
+struct OfSize {
+  i64 head_dim;
+  const char *forward, *backward_keys, *backward_queries;
+};
+#define OF_SIZE(dim) \
+  {dim, "flash_forward<" #dim ">", "flash_backward_keys<" #dim ">", "flash_backward_queries<" #dim ">"}
+constexpr OfSize kSizes[] = {OF_SIZE(64), OF_SIZE(80), OF_SIZE(96), OF_SIZE(128)};
+#undef OF_SIZE
 
-const Kernel& of_size(const char* name, i64 head_dim) {
-  return kernel((std::string(name) + "<" + std::to_string(head_dim) + ">").c_str());
+// Null where there are none. Scores are compared before they are scaled, which must not turn them around.
+const OfSize* made_for(DType type, i64 head_dim, f64 scale) {
+  if (type != DType::bf16 || !(scale > 0)) return nullptr;
+  for (auto& size : kSizes)
+    if (size.head_dim == head_dim) return &size;
+  return nullptr;
 }
 
 // Blocks of in_block(rows) rows for all documents and so many heads (Place says why so many), which keep `kept` tiles of
@@ -463,23 +472,25 @@ Grid blocks(i64 tokens, i64 documents, i64 heads, i64 head_dim, int rows, int ke
 bool flash_forward(const Context& context, Out out, Out lse, In q, In k, In v, In q_offsets, In k_starts, In k_lengths,
                    i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 q_stride, i64 kv_stride, i64 tokens,
                    f64 scale) {
-  if (!made_for(q.dtype, head_dim, scale) || !whole(out.data) || !whole(q.data) || !whole(k.data) || !whole(v.data) ||
+  auto* kernels = made_for(q.dtype, head_dim, scale);
+  if (!kernels || !whole(out.data) || !whole(q.data) || !whole(k.data) || !whole(v.data) ||
       !whole(q_stride * size_of(q.dtype)) || !whole(kv_stride * size_of(k.dtype)))
     return false;
-  launch(context, of_size("flash_forward", head_dim), blocks(tokens, documents, heads, head_dim, kForwardRows, 1),
-         out.data, lse.data, q.data, k.data, v.data, q_offsets.data, k_starts.data, k_lengths.data, documents, heads,
-         kv_heads, q_stride, kv_stride, tokens, float(scale));
+  launch(context, kernel(kernels->forward), blocks(tokens, documents, heads, head_dim, kForwardRows, 1), out.data,
+         lse.data, q.data, k.data, v.data, q_offsets.data, k_starts.data, k_lengths.data, documents, heads, kv_heads,
+         q_stride, kv_stride, tokens, float(scale));
   return true;
 }
 
 bool flash_backward(const Context& context, Out dqkv, In dout, const float* delta, In lse, In qkv, In offsets,
                     i64 documents, i64 heads, i64 kv_heads, i64 head_dim, i64 tokens, f64 scale) {
-  if (!made_for(qkv.dtype, head_dim, scale) || !whole(dqkv.data) || !whole(dout.data) || !whole(qkv.data)) return false;
-  launch(context, of_size("flash_backward_keys", head_dim),
+  auto* kernels = made_for(qkv.dtype, head_dim, scale);
+  if (!kernels || !whole(dqkv.data) || !whole(dout.data) || !whole(qkv.data)) return false;
+  launch(context, kernel(kernels->backward_keys),
          blocks(tokens, documents, kv_heads, head_dim, key_rows(int(head_dim)), 2, 2 * kColumns * sizeof(float)),
          dqkv.data, dout.data, lse.data, delta, qkv.data, offsets.data, documents, heads, kv_heads, tokens,
          float(scale));
-  launch(context, of_size("flash_backward_queries", head_dim),
+  launch(context, kernel(kernels->backward_queries),
          blocks(tokens, documents, heads, head_dim, query_rows(int(head_dim)), 2), dqkv.data, dout.data, lse.data,
          delta, qkv.data, offsets.data, documents, heads, kv_heads, tokens, float(scale));
   return true;
