@@ -32,6 +32,19 @@ it('asks the simulated card how fast AdamW goes over the bus, and what moves the
   });
 }, 300_000);
 
+it('asks it for tokens/s of texts gone on with, with graphs and without', async () => {
+  for (const [name, value] of Object.entries(simulated(null))) vi.stubEnv(name, value);
+  const { ask, limit } = PARTS.b.find(({ name }) => name.startsWith('tokens/s'))!;
+  const answer = await ask({ seconds: 10 * limit, scratch: '', simulated: true });
+  const rates = { 1: expect.any(Number), 16: expect.any(Number) };
+  expect(answer).toEqual({
+    said: expect.stringMatching(
+      /^260k: 1 at once \d+ \(\d+ without graphs\), 16 at once \d+ \(\d+ without graphs\)$/,
+    ),
+    data: { '260k': { graphs: rates, called: rates } },
+  });
+}, 300_000);
+
 it('adds up the time of each kernel from what ncu prints', () => {
   const csv = `==PROF== Connected to process 1
 "ID","Process ID","Kernel Name","Metric Name","Metric Unit","Metric Value"

@@ -3,11 +3,14 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import type { TrainLine } from '../../engine/train/metrics.js';
 import { root, sources } from '../paths.js';
 import { pythonWithCard } from '../peer_python.js';
 import { SHAPES } from '../shapes.js';
+import { median } from '../statistics.js';
 import { cardCellName } from './card_cells.js';
 import type { Curves } from './curves.js';
+import type { Decoded } from './decoding.js';
 import type { OffloadedUpdates } from './offload.js';
 import { type CardMeasurement, summariseCard } from './speed_report.js';
 
@@ -237,13 +240,13 @@ const gemms: Question = {
 
 /**
  * Trains a shape from scratch on random ids, in `directory`; 4 rows of 512 a step, or shorter ones of the smallest.
- * `under`: the words of a tool that runs it.
+ * `under`: the words of a tool that runs it; `env`: variables on top.
  */
 async function train(
   directory: string,
   shape: keyof typeof SHAPES,
   steps: number,
-  { seconds, under = [] }: { seconds: number; under?: string[] },
+  { seconds, under = [], env }: { seconds: number; under?: string[]; env?: NodeJS.ProcessEnv },
 ) {
   const length = shape === '260k' ? 64 : 512;
   const { vocab_size } = SHAPES[shape];
@@ -271,31 +274,47 @@ async function train(
   };
   writeFileSync(`${directory}.yaml`, stringify(config));
   const [command, ...args] = [...under, process.execPath, join(root, 'dist/bin/tstrain.js')];
-  return run(command, [...args, '--config', `${directory}.yaml`, '--trace'], { seconds });
+  return run(command, [...args, '--config', `${directory}.yaml`, '--trace'], { seconds, env });
 }
 
-const twice: Question = {
-  name: '100 steps of 110M, twice',
+const NO_GRAPHS = { TSTRAIN_CUDA_GRAPHS: '0' };
+
+/** Its micro-batches are of one shape, so that most of them are launches of a CUDA graph. */
+const repeated: Question = {
+  name: '100 steps of 110M, three times',
   limit: 240,
   async ask(asking) {
-    const [shape, steps] = asking.simulated ? (['260k', 2] as const) : (['110m', 100] as const);
-    const runs: { hash: string; losses: number[] }[] = [];
-    for (const name of ['first', 'second']) {
+    const [shape, steps] = asking.simulated ? (['260k', 4] as const) : (['110m', 100] as const);
+    const runs: { name: string; hash: string; losses: number[]; milliseconds: number }[] = [];
+    for (const [name, env] of [
+      ['first', {}],
+      ['second', {}],
+      ['without graphs', NO_GRAPHS],
+    ] as const) {
       const directory = join(asking.scratch, name);
-      const { failure } = await train(directory, shape, steps, { seconds: asking.seconds / 2 });
-      if (failure !== '') return { said: failure, wrong: true };
+      const { failure } = await train(directory, shape, steps, { seconds: asking.seconds / 3, env });
+      if (failure !== '') return { said: `${name}: ${failure}`, wrong: true, data: runs };
       const model = readFileSync(join(directory, 'model.safetensors'));
-      const lines = readFileSync(join(directory, 'metrics.jsonl'), 'utf8').trim().split('\n');
+      const text = readFileSync(join(directory, 'metrics.jsonl'), 'utf8');
+      const lines: TrainLine[] = text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
       runs.push({
+        name,
         hash: createHash('sha256').update(model).digest('hex'),
-        losses: lines.map((line) => JSON.parse(line).loss).filter((loss) => loss !== undefined),
+        losses: lines.map(({ loss }) => loss),
+        milliseconds: median(lines.map(({ step_time_ms }) => step_time_ms)),
       });
     }
-    const equal = runs[0].hash === runs[1].hash;
-    const losses = `loss ${runs[0].losses[0].toFixed(3)} to ${runs[0].losses.at(-1)!.toFixed(3)}`;
+    const others = runs.filter(({ hash }) => hash !== runs[0].hash).map(({ name }) => name);
+    const { losses } = runs[0];
+    const [, graphs, called] = runs.map(({ milliseconds }) => milliseconds.toFixed(2));
     return {
-      said: `${equal ? 'equal bytes' : 'OTHER bytes the second time'}, ${losses}`,
-      wrong: !equal,
+      said:
+        `${others.length === 0 ? 'equal bytes' : `OTHER bytes: ${others.join(', ')}`}, loss ` +
+        `${losses[0].toFixed(3)} to ${losses.at(-1)!.toFixed(3)}, a step in ${graphs} ms, without graphs ${called}`,
+      wrong: others.length > 0,
       data: runs,
     };
   },
@@ -381,6 +400,38 @@ const kernels: Question = {
   },
 };
 
+const decoding: Question = {
+  name: 'tokens/s of texts gone on with',
+  limit: 60,
+  async ask({ seconds, simulated }) {
+    const shapes = simulated ? ['260k'] : ['110m', '1.1b'];
+    const data: Record<string, Record<string, Decoded>> = {};
+    for (const shape of shapes) {
+      const sides: [string, NodeJS.ProcessEnv][] = [
+        ['graphs', {}],
+        ['called', NO_GRAPHS],
+      ];
+      for (const [side, env] of sides) {
+        const ran = await node('benchmarks/card/decoding.js', [shape, simulated ? '8' : '192'], {
+          seconds: seconds / shapes.length / sides.length,
+          env,
+        });
+        const answer = answerOf(ran, () => '');
+        if ('leftOut' in answer || answer.wrong) return { ...answer, data };
+        data[shape] = { ...data[shape], [side]: answer.data as Decoded };
+      }
+    }
+    const rates = Object.entries(data).map(([shape, { graphs, called }]) => {
+      const each = Object.keys(graphs).map(
+        (texts) =>
+          `${texts} at once ${Math.round(graphs[texts])} (${Math.round(called[texts])} without graphs)`,
+      );
+      return `${shape}: ${each.join(', ')}`;
+    });
+    return { said: rates.join('; '), data };
+  },
+};
+
 /** Losses of 110M over 100 steps that lie so far from float32's, on average, are another curve. */
 const FAR = 0.02;
 
@@ -460,6 +511,6 @@ export const PARTS: Record<string, readonly Question[]> = {
     cases('op cases, driver alone', 90, 'run_op_cases.js', ['cuda'], DRIVER_ALONE),
     gemms,
   ],
-  b: [cases('goldens', 120, 'run_goldens.js', [], { TSTRAIN_DEVICE: 'cuda' }), twice, curves],
+  b: [cases('goldens', 120, 'run_goldens.js', [], { TSTRAIN_DEVICE: 'cuda' }), repeated, decoding, curves],
   c: [speed, kernels, sanitizer],
 };
