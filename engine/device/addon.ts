@@ -177,6 +177,8 @@ export interface Addon {
   rowStep(device: DeviceName): number;
   /** Matrices with a row a word have rows up to a multiple of it in memory. */
   vocabularyStep(device: DeviceName): number;
+  /** A product that adds to a gradient should sum over so many rows, lest memory take longer than arithmetic. */
+  gradientRows(device: DeviceName): number;
   /** Storage types: the code of each at the border, and the bytes of an element. */
   dtypes: Record<DType, { readonly code: number; readonly bytes: number }>;
   ops: Ops;
@@ -280,6 +282,9 @@ export const addon: Addon = {
   },
   get vocabularyStep() {
     return loadAddon().vocabularyStep;
+  },
+  get gradientRows() {
+    return loadAddon().gradientRows;
   },
   get describe() {
     return loadAddon().describe;

@@ -110,6 +110,9 @@ struct DeviceKind {
   // Matrices with a row a word (embedding, head) get rows up to a multiple of it in memory, of zeros, so that lines of
   // logits start where the device likes it.
   i64 vocabulary_step = 1;
+  // Rows that a product must sum over for its arithmetic to take as long as reading and writing the float32 gradient that it
+  // adds to. 1: memory is no concern.
+  i64 gradient_rows = 1;
 };
 
 // A device in use, or the plan of one (`meta`): the same counts, and ops that do nothing, without memory. What is
@@ -160,6 +163,7 @@ class Device {
   Memory::Room room() const { return memory_ ? memory_->room() : Memory::Room(); }
   i64 row_step() const { return kind_.row_step; }
   i64 vocabulary_step() const { return kind_.vocabulary_step; }
+  i64 gradient_rows() const { return kind_.gradient_rows; }
   std::string chosen() const { return kind_.chosen ? kind_.chosen() : ""; }
   bool choose(const std::string& chosen) {
     repeats_.forget();

@@ -12,16 +12,17 @@ import { linearBackwardInput, linearBackwardWeight } from './linear.js';
 // W may have rows behind those of the `vocab` words, all zeros: their logits are −∞, which no loss sees, and so they get
 // no gradient.
 
-/**
- * Bytes of one chunk of float32 logits. Large enough that adding to dW (read and written once a chunk) is cheap,
- * small enough not to count beside the activations.
- */
+/** Bytes of one chunk of float32 logits: small enough not to count beside the activations. */
 const CHUNK_BYTES = 64 << 20;
 
-/** Rows of a chunk, for a vocabulary of that size: whole steps of rows, so that few shapes of products come up. */
+/**
+ * Rows of a chunk, for a vocabulary of that size: whole steps of rows, so that few shapes of products come up; and not so
+ * few that the time goes into reading and writing dW, once a chunk, whatever memory a large vocabulary then takes.
+ */
 export function chunkRows(device: DeviceName, rows: number, vocab: number): number {
   const rowStep = addon.rowStep(device);
-  return Math.min(rows, Math.max(1, Math.floor(CHUNK_BYTES / (4 * vocab * rowStep))) * rowStep);
+  const fit = Math.max(1, Math.floor(CHUNK_BYTES / (4 * vocab * rowStep))) * rowStep;
+  return Math.min(rows, Math.max(fit, addon.gradientRows(device)));
 }
 
 /** The loss of each row, float32 [rows], for h [rows, dim], w [≥ vocab, dim], targets int32 [rows]. */

@@ -42,6 +42,7 @@ const DeviceKind cuda_device = {"cuda",
                                 cuda::chosen_products,
                                 cuda::choose_products,
                                 cuda::product_account,
-                                128};
+                                128,
+                                cuda::kGradientRows};
 
 }  // namespace tstrain

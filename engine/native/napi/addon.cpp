@@ -451,6 +451,14 @@ napi_value js_vocabulary_step(napi_env env, napi_callback_info info) {
   });
 }
 
+// gradientRows(device): see DeviceKind.
+napi_value js_gradient_rows(napi_env env, napi_callback_info info) {
+  return guarded(env, [&] {
+    Arguments<1> a(env, info);
+    return number(env, f64(to_device(env, a.v[0]).gradient_rows()));
+  });
+}
+
 // describe(device, products): see DeviceKind.
 napi_value js_describe(napi_env env, napi_callback_info info) {
   return guarded(env, [&] {
@@ -730,6 +738,7 @@ napi_value init(napi_env env, napi_value exports) {
   add(exports, "endRecording", js_end_recording);
   add(exports, "missing", js_missing);
   add(exports, "vocabularyStep", js_vocabulary_step);
+  add(exports, "gradientRows", js_gradient_rows);
   add(exports, "describe", js_describe);
   add(exports, "chosen", js_chosen);
   add(exports, "choose", js_choose);
