@@ -296,8 +296,8 @@ describe('tstrain plan --model', () => {
   });
 
   it('warns of what the machine has no room for, with what takes less', async () => {
-    // 6.5 TB, of which no step's tensors are the largest part.
-    const sizes = { hidden_size: 16384, intermediate_size: 53248, num_hidden_layers: 126 };
+    // 7 TB, of which the tensors of a step are the least part.
+    const sizes = { hidden_size: 32768, intermediate_size: 114688, num_hidden_layers: 32 };
     const huge = join(directory, 'huge');
     mkdirSync(huge);
     writeFileSync(
