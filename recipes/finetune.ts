@@ -119,7 +119,7 @@ export async function runTraining(config: RunConfig, options: FinetuneOptions): 
     const { model_name_or_path: directory } = config;
     const model = modelOf(config);
     if (directory !== undefined && from === undefined) checkHfWeights(directory, model);
-    checkModelMemory(model, config);
+    await checkModelMemory(model, config);
     const prepared = await prepareRun(config, say, model);
     const machine = machineState();
     if (from) checkResume(from, prepared, machine, say);
@@ -164,7 +164,7 @@ async function trainPrepared(
   checkFreeDisk(outputDir, disk.most);
   if (freeDisk(outputDir) < disk.mostStopped)
     say(`warning: ${outputDir}: the disk has no room for the checkpoint that Ctrl-C writes`);
-  const warning = checkMemory(prepared);
+  const warning = await checkMemory(prepared);
   if (warning) say(warning);
 
   const { model, gradients, optimizer, dispose } = allocate(prepared);

@@ -9,7 +9,7 @@ import { tooLarge } from '../../recipes/plan/needs.js';
 import { hasData, plan, planRows } from '../../recipes/plan/plan.js';
 import type { MeasuredReport, MemoryReport, PlanReport } from '../../recipes/plan/report.js';
 import { settingsText } from '../../recipes/plan/savings.js';
-import type { Key, PlanConfig } from '../../recipes/settings.js';
+import type { Key } from '../../recipes/settings.js';
 import { count, gib, plural } from '../../recipes/words.js';
 import { loadPlanConfig } from '../config.js';
 import { duration } from '../progress.js';
@@ -70,7 +70,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     if (options.measure) throw new UserError('--measure needs data_path: it trains on the data');
     const report = await planRows(config);
     print(describeMemory(report));
-    warnOf(report, config, stderr);
+    warnOf(report, stderr);
     if (options.json) stdout.write(`${JSON.stringify(report)}\n`);
     return;
   }
@@ -78,7 +78,7 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
     onMessage: (line) => void screen.write(`${plainLine(line)}\n`),
   });
   print(describe(report));
-  warnOf(report, config, stderr);
+  warnOf(report, stderr);
 
   if (options.measure) {
     screen.write('measuring on the largest micro-batches and the first ones …\n');
@@ -90,8 +90,11 @@ async function run(options: Options, stdout: Writable, stderr: Writable): Promis
   if (options.json) stdout.write(`${JSON.stringify(report)}\n`);
 }
 
-function warnOf({ machine, memory, device }: MemoryReport, config: PlanConfig, stderr: Writable): void {
-  if (machine.fits === false) stderr.write(`warning: ${tooLarge(memory, deviceMemory(device), config)}\n`);
+function warnOf({ machine, memory, device }: MemoryReport, stderr: Writable): void {
+  if (machine.savings)
+    stderr.write(
+      `warning: ${tooLarge('this run takes', memory.total, deviceMemory(device), machine.savings)}\n`,
+    );
 }
 
 const label = (subject: string, text: string) => subject.padEnd(14) + text;

@@ -9,8 +9,8 @@ import { causalPairs } from '../ops/attention.js';
 import { AdamW } from '../optim/adamw.js';
 import { type BatchSize, contenders } from './batch_size.js';
 
-/** A run as far as its memory and its arithmetic go. */
-export interface RunToPlan {
+/** A run as far as what it keeps goes. */
+export interface StateToPlan {
   /** Default: the one that a run takes. */
   device?: DeviceName;
   model: LlamaConfig;
@@ -22,6 +22,10 @@ export interface RunToPlan {
   stateType?: FloatType;
   /** Whether what only the optimizer needs lies in the machine's memory. Default: where the device's tensors lie. */
   stateOnHost?: boolean;
+}
+
+/** A run as far as its memory and its arithmetic go. */
+export interface RunToPlan extends StateToPlan {
   gradientCheckpointing: boolean;
   /** Every micro-batch of the run; at least one. */
   training: readonly BatchSize[];
@@ -51,6 +55,12 @@ export interface MemoryPlan {
   total: number;
 }
 
+/** What of that a run keeps from its beginning to its end, whatever the batch; `total`: on the device. */
+export type KeptMemory = Pick<
+  MemoryPlan,
+  'weights' | 'remainders' | 'gradients' | 'moments' | 'offloaded' | 'total'
+>;
+
 export interface RunPlan {
   memory: MemoryPlan;
   /** Forward and backward over all of the run, multiply and add counted as two, evaluation not counted. */
@@ -66,33 +76,13 @@ export interface RunPlan {
  * same order, on memory that is only counted. The arena's mark is exact for the number of threads that is set, and
  * it is that of the largest micro-batch, because within a step everything is released.
  */
-export function planRun({
-  model: config,
-  specs,
-  precision,
-  gradientType,
-  stateType,
-  stateOnHost = false,
-  gradientCheckpointing,
-  training,
-  evaluation,
-  device = defaultDevice(),
-}: RunToPlan): RunPlan {
+export function planRun(run: RunToPlan): RunPlan {
+  const { device = defaultDevice(), gradientCheckpointing, training, evaluation } = run;
   const meta = metaOf(device);
   addon.resetStats(meta);
-  const { heapBytes, hostBytes } = addon.stats(meta);
-  const parameters = new Parameters(config, meta, precision, { specs, remainderOnHost: stateOnHost });
+  const { heapBytes } = addon.stats(meta);
+  const { parameters, gradients, optimizer, memory: kept } = keep(meta, run);
   const model = new LlamaForCausalLM(parameters);
-  const gradients = new Gradients(parameters, gradientType);
-  const optimizer = new AdamW(parameters, {
-    beta1: 0,
-    beta2: 0,
-    epsilon: 0,
-    weightDecay: 0,
-    stateType,
-    onHost: stateOnHost,
-  });
-  const offloaded = addon.stats(meta).hostBytes - hostBytes;
 
   const fullest = { arena: 0, workspace: 0, heap: 0 };
   /** Runs `pass` by itself and returns its high-water mark. */
@@ -124,13 +114,6 @@ export function planRun({
     return addon.stats(meta).flops;
   });
 
-  const parts = {
-    weights: parameters.flat.bytes,
-    remainders: offloaded > 0 ? 0 : (parameters.remainder?.bytes ?? 0),
-    gradients: gradients.flat.bytes,
-    moments: offloaded > 0 ? 0 : optimizer.m.bytes + optimizer.v.bytes,
-  };
-  const fixed = parts.weights + parts.remainders + parts.gradients + parts.moments;
   const heap = fullest.heap - heapBytes;
   gradients.dispose();
   optimizer.dispose();
@@ -138,11 +121,10 @@ export function planRun({
   addon.resetStats(meta);
   return {
     memory: {
-      ...parts,
+      ...kept,
       activations: fullest.arena - fullest.workspace,
       workspace: fullest.workspace,
-      offloaded,
-      tablesAndBatches: heap - fixed,
+      tablesAndBatches: heap - kept.total,
       arena: fullest.arena,
       total: heap + fullest.arena,
     },
@@ -150,6 +132,42 @@ export function planRun({
     largest,
     largestEvaluation,
   };
+}
+
+/** What a run keeps, before there are data: no layer is computed, so that thousands of them take no time to speak of. */
+export function planKept(run: StateToPlan): KeptMemory {
+  const { parameters, gradients, optimizer, memory } = keep(metaOf(run.device ?? defaultDevice()), run);
+  gradients.dispose();
+  optimizer.dispose();
+  parameters.dispose();
+  return memory;
+}
+
+function keep(
+  meta: DeviceName,
+  { model, specs, precision, gradientType, stateType, stateOnHost = false }: StateToPlan,
+) {
+  const { hostBytes } = addon.stats(meta);
+  const parameters = new Parameters(model, meta, precision, { specs, remainderOnHost: stateOnHost });
+  const gradients = new Gradients(parameters, gradientType);
+  const optimizer = new AdamW(parameters, {
+    beta1: 0,
+    beta2: 0,
+    epsilon: 0,
+    weightDecay: 0,
+    stateType,
+    onHost: stateOnHost,
+  });
+  const offloaded = addon.stats(meta).hostBytes - hostBytes;
+  const parts = {
+    weights: parameters.flat.bytes,
+    remainders: offloaded > 0 ? 0 : (parameters.remainder?.bytes ?? 0),
+    gradients: gradients.flat.bytes,
+    moments: offloaded > 0 ? 0 : optimizer.m.bytes + optimizer.v.bytes,
+  };
+  const total = parts.weights + parts.remainders + parts.gradients + parts.moments;
+  const memory: KeptMemory = { ...parts, offloaded, total };
+  return { parameters, gradients, optimizer, memory };
 }
 
 /** A micro-batch of that size; on `meta` nobody looks at the ids. */

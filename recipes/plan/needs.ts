@@ -1,18 +1,17 @@
 import { type Dataset, measureRun, type RunSchedule } from '../../data/index.js';
 import { addon, type DeviceName } from '../../engine/device/addon.js';
 import { type DeviceMemory, deviceMemory } from '../../engine/device/memory.js';
-import type { FloatType } from '../../engine/device/native_tensor.js';
 import { addressesLeft, availableMemory } from '../../engine/machine/memory.js';
 import type { LlamaConfig } from '../../engine/model/config.js';
 import { layoutOf, type ParameterGroup } from '../../engine/model/layout.js';
 import { causalLmSpecs } from '../../engine/model/specs.js';
 import { type BatchSize, batchSize } from '../../engine/plan/batch_size.js';
-import { type MemoryPlan, planRun, type RunPlan } from '../../engine/plan/plan.js';
+import { type MemoryPlan, planKept, planRun, type RunPlan } from '../../engine/plan/plan.js';
 import { UserError } from '../../errors.js';
 import { arithmeticOf, deviceOf, type PreparedRun, scheduleOf } from '../prepare.js';
 import type { PlanConfig, RunConfig } from '../settings.js';
 import { gib } from '../words.js';
-import type { Changes } from './savings.js';
+import { type Changes, type Saving, savings, savingsText, type TotalOf } from './savings.js';
 
 /**
  * What a prepared run takes of memory and arithmetic; exact for the number of threads that is set, as far as steps are
@@ -103,39 +102,42 @@ function roomOn(device: DeviceName): Room {
  * @returns a warning for a run that fits with swap alone, or insists
  * @throws UserError saying what it takes, what there is, and what takes less
  */
-export function checkMemory(prepared: PreparedRun, room: Room = roomOn(prepared.device)): string | undefined {
+export async function checkMemory(
+  prepared: PreparedRun,
+  room: Room = roomOn(prepared.device),
+): Promise<string | undefined> {
   const { schedule, dataset, config } = prepared;
   const { largest } = measureRun([schedule.epoch(0)], dataset);
   const { memory } = plan(prepared, [batchSize(largest, dataset)], []);
   // A quarter for what those percent are, and for another epoch's largest.
   addon.expectArena(prepared.device, Math.ceil(1.25 * memory.arena));
-  return compare(memory, config, room);
+  return compare(
+    'this run takes',
+    memory,
+    config,
+    room,
+    async (changes) => (await planChanged(prepared, changes)).memory.total,
+  );
 }
 
 /** The same from the model's size alone, before there are data: without activations. */
-export function checkModelMemory(
+export async function checkModelMemory(
   model: LlamaConfig,
   config: RunConfig,
   room: Room = roomOn(deviceOf(config)),
-): void {
-  // Weights, which with what bf16 leaves of them are float32 in either case, gradients and two moments.
-  const [gradient, moment] = [config.gradient_dtype, config.optimizer_state_dtype].map(bytesOf);
-  const { parameters } = layoutOf(causalLmSpecs(model));
-  const offloaded =
-    room.memory.own && config.optimizer_offload !== 'none' ? (config.bf16 ? 2 : 0) + 2 * moment : 0;
-  const onDevice = 4 + gradient + 2 * moment - offloaded;
-  compare({ total: onDevice * parameters, arena: 0, offloaded: offloaded * parameters }, config, room);
+): Promise<void> {
+  const kept = (changes: Changes) => planKept({ model, ...arithmeticOf({ ...config, ...changes }) });
+  const subject = "weights, gradients and the optimizer's moments, whatever the batch, take";
+  await compare(subject, { ...kept({}), arena: 0 }, config, room, async (changes) => kept(changes).total);
 }
 
-function bytesOf(type: FloatType): number {
-  return addon.dtypes[type].bytes;
-}
-
-function compare(
+async function compare(
+  subject: string,
   needed: Pick<MemoryPlan, 'total' | 'arena' | 'offloaded'>,
   config: RunConfig,
   { memory, arena, addresses, onHost }: Room,
-): string | undefined {
+  totalOf: TotalOf,
+): Promise<string | undefined> {
   const beside = needed.total - needed.arena;
   // Without a limit the arena reserves more than there is memory.
   const unreachable = addresses < Number.POSITIVE_INFINITY && (needed.arena > arena || beside > addresses);
@@ -147,7 +149,7 @@ function compare(
     : unreachable
       ? `this run takes ${gib(beside)} of memory and an arena of ${gib(needed.arena)}, and \`ulimit -v\` leaves ` +
         `${gib(addresses)} and ${gib(arena)} of addresses; raise it`
-      : tooLarge(needed, memory, config);
+      : tooLarge(subject, needed.total, memory, await savings(config, memory.available, totalOf));
   if (
     config.skip_memory_check ||
     (offloads && !unreachable && needed.total <= memory.available + memory.swap)
@@ -156,37 +158,17 @@ function compare(
   throw new UserError(`${fault}; --set skip_memory_check=true starts it all the same`);
 }
 
-/** What to say of a run that takes more memory than there is, and of what takes less. */
+/** What to say of a run, or of a part of it, that takes more memory than there is, and of what takes less. */
 export function tooLarge(
-  { total, arena }: Pick<MemoryPlan, 'total' | 'arena'>,
+  subject: string,
+  total: number,
   memory: DeviceMemory,
-  config: PlanConfig,
+  found: readonly Saving[],
 ): string {
-  const fixed = total - arena;
-  const savings = [
-    config.gradient_checkpointing ? [] : ['gradient_checkpointing: true'],
-    config.per_device_train_batch_size === 1
-      ? []
-      : ['a smaller per_device_train_batch_size with more gradient_accumulation_steps'],
-    ['a smaller model_max_length'],
-  ].flat();
-  const ofSteps = `${gib(arena)} are activations: ${savings.join(', or ')} takes less; \`tstrain plan\` tells how much`;
-  const narrower = [
-    config.optimizer_state_dtype === 'bfloat16' ? [] : ['optimizer_state_dtype: bfloat16'],
-    memory.own && config.optimizer_offload === 'none' ? ['optimizer_offload: cpu'] : [],
-    config.gradient_dtype === 'bfloat16'
-      ? []
-      : [`gradient_dtype: bfloat16${config.bf16 ? '' : ' with bf16: true'}`],
-    ['a smaller model'],
-  ].flat();
-  const ofModel =
-    `${gib(fixed)} are weights, gradients and the optimizer's moments, whatever the batch: ${narrower.join(', or ')} ` +
-    'takes less (so would LoRA, which cannot be chosen yet)';
-  // What does not fit even without activations is not helped by fewer of them.
-  const advice = fixed > memory.available ? ofModel : arena > fixed ? ofSteps : `${ofModel}; ${ofSteps}`;
   return (
-    `this run takes ${gib(total)} of memory, and ${gib(memory.available)} of ${memory.own ? "the device's " : ''}` +
-    `${gib(memory.total)} are available: it will ${memory.own ? 'run out of memory' : 'swap or be killed'}. ${advice}`
+    `${subject} ${gib(total)} of memory, and ${gib(memory.available)} of ${memory.own ? "the device's " : ''}` +
+    `${gib(memory.total)} are available: the run will ${memory.own ? 'run out of memory' : 'swap or be killed'}; ` +
+    savingsText(found)
   );
 }
 
@@ -211,7 +193,7 @@ export function diskUse(
 ): DiskUse {
   const { parameters } = layoutOf(causalLmSpecs(model));
   const weights = 4 * parameters;
-  const checkpoint = weights + 2 * bytesOf(config.optimizer_state_dtype) * parameters;
+  const checkpoint = weights + 2 * addon.dtypes[config.optimizer_state_dtype].bytes * parameters;
   const { totalSteps } = schedule;
   const limit = config.save_total_limit ?? Number.POSITIVE_INFINITY;
   const every = training.saveEvery;

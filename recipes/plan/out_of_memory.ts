@@ -5,7 +5,7 @@ import type { MemoryPlan } from '../../engine/plan/plan.js';
 import { UserError } from '../../errors.js';
 import type { PreparedRun } from '../prepare.js';
 import { planChanged } from './needs.js';
-import { savings, settingsText } from './savings.js';
+import { savings, savingsText } from './savings.js';
 
 /**
  * What to say of a run whose memory was not enough, once it has given all of it back: what was asked for and what was
@@ -27,17 +27,7 @@ export async function outOfMemory(
     memory.total > available
       ? `; ${bytesText(available)} are free without it`
       : `; that fits into the ${bytesText(available)} that are free now, so something else had taken memory`;
-  const less = found.map(({ settings, total }) => `${settingsText(settings)} (${bytesText(total)})`);
-  return new UserError(
-    [
-      error.message,
-      all + room,
-      less.length > 0
-        ? `less is taken, in all, with ${less.join('; or ')}`
-        : 'no setting takes less; a smaller model does',
-    ],
-    { cause: error },
-  );
+  return new UserError([error.message, all + room, savingsText(found)], { cause: error });
 }
 
 function freeAgain({ device }: PreparedRun): number {

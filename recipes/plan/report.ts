@@ -40,6 +40,8 @@ export interface MemoryReport {
     memory_total: number | null;
     memory_available: number | null;
     fits: boolean | null;
+    /** Where it does not fit: settings that take less. */
+    savings: Saving[] | null;
   };
   /** The micro-batch that takes the most of the arena. */
   largest_micro_batch: BatchReport;
@@ -134,7 +136,14 @@ export async function memoryReport(
   const { memory } = plan;
   const machine = addon.devices().includes(device) ? deviceMemory(device) : undefined;
   const specs = causalLmSpecs(model);
-  const cards = await cardsReport(config, device, memory.total, totalOf);
+  const known = new Map<string, number>();
+  const remembered: TotalOf = async (changes) => {
+    const key = JSON.stringify(changes);
+    if (!known.has(key)) known.set(key, await totalOf(changes));
+    return known.get(key)!;
+  };
+  const fits = machine ? memory.total <= machine.available : null;
+  const cards = await cardsReport(config, device, memory.total, remembered);
   const report = {
     model: {
       parameters: layoutOf(specs).parameters,
@@ -158,7 +167,8 @@ export async function memoryReport(
     machine: {
       memory_total: machine?.total ?? null,
       memory_available: machine?.available ?? null,
-      fits: machine ? memory.total <= machine.available : null,
+      fits,
+      savings: fits === false ? await savings(config, machine!.available, remembered) : null,
     },
     largest_micro_batch: batchReport(plan.largest),
     cards,
@@ -173,16 +183,10 @@ async function cardsReport(
   total: number,
   totalOf: TotalOf,
 ): Promise<MemoryReport['cards']> {
-  const known = new Map<string, number>();
-  const remembered: TotalOf = async (changes) => {
-    const key = JSON.stringify(changes);
-    if (!known.has(key)) known.set(key, await totalOf(changes));
-    return known.get(key)!;
-  };
   const cards: MemoryReport['cards'] = [];
   for (const { gigabytes, room } of cardsFor(device)) {
     const fits = total <= room;
-    const found = fits ? [] : await savings(config, room, remembered);
+    const found = fits ? [] : await savings(config, room, totalOf);
     cards.push({ gigabytes, room, fits, saving: found.find((saving) => saving.total <= room) ?? null });
   }
   return cards;

@@ -1,3 +1,4 @@
+import { bytesText } from '../../engine/machine/memory.js';
 import type { PlanConfig, RunConfig } from '../settings.js';
 
 /** Other values of some settings. */
@@ -61,8 +62,9 @@ function kindsOf(config: PlanConfig): Changes[][] {
 /** First the moments, then gradients too, which must not be narrower than the weights. */
 function narrower({ bf16, gradient_dtype, optimizer_state_dtype }: PlanConfig): Changes[] {
   const moments: Changes = optimizer_state_dtype === 'bfloat16' ? {} : { optimizer_state_dtype: 'bfloat16' };
+  const weights: Changes = bf16 ? {} : { bf16: true };
   const both: Changes =
-    bf16 && gradient_dtype === 'float32' ? { ...moments, gradient_dtype: 'bfloat16' } : moments;
+    gradient_dtype === 'float32' ? { ...moments, gradient_dtype: 'bfloat16', ...weights } : moments;
   return [moments, both].filter((changes) => Object.keys(changes).length > 0);
 }
 
@@ -77,4 +79,11 @@ export function settingsText(settings: Changes): string {
   return Object.entries(settings)
     .map(([key, value]) => `${key}: ${value}`)
     .join(', ');
+}
+
+/** The same of all that was found, with what a run then takes. */
+export function savingsText(found: readonly Saving[]): string {
+  if (found.length === 0) return 'no setting takes less; a smaller model does';
+  const each = found.map(({ settings, total }) => `${settingsText(settings)} (${bytesText(total)})`);
+  return `less is taken, in all, with ${each.join('; or ')}`;
 }
