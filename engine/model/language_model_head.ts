@@ -19,7 +19,7 @@ export class LanguageModelHead {
   logits(hidden: NativeTensor): NativeTensor {
     const [rows] = hidden.shape;
     const [words] = this.weight.value.shape;
-    const all = linear(hidden, this.weight.value, hidden.like([rows, words], 'float32'));
+    const all = linear(hidden, this.weight.value, { into: hidden.like([rows, words], 'float32') });
     if (words === this.vocab) return all;
     const logits = takeColumns(all, 0, this.vocab);
     all.dispose();
