@@ -92,7 +92,6 @@ export class GemmTimer {
         k,
         trans_a: transA,
         trans_b: transB,
-        accumulate: false,
       });
     return timeRepeated(run, seconds, this.settle);
   }

@@ -47,7 +47,7 @@ export { linear } from './tfjs/tape/linear.js';
 export { linearCrossEntropy } from './tfjs/tape/linear_cross_entropy.js';
 export { type LossOptions, llamaLogits, llamaLoss, type NamedWeights } from './tfjs/tape/llama.js';
 export { residualAdd } from './tfjs/tape/residual_add.js';
-export { addRmsnorm, rmsnorm } from './tfjs/tape/rmsnorm.js';
+export { rmsnorm } from './tfjs/tape/rmsnorm.js';
 export { rope } from './tfjs/tape/rope.js';
 export { swiglu } from './tfjs/tape/swiglu.js';
 export {

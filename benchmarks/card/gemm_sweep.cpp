@@ -73,18 +73,19 @@ std::vector<Gemm> gemms_of(const Model& model, i64 tokens) {
   struct Layer {
     const char* name;
     i64 out, in, count;
+    bool around;  // its forward product adds what goes around it
   };
-  const Layer layers[] = {{"qkv", model.query_and_key_value, model.hidden, model.layers},
-                          {"o", model.hidden, model.hidden, model.layers},
-                          {"gate_up", 2 * model.intermediate, model.hidden, model.layers},
-                          {"down", model.hidden, model.intermediate, model.layers},
-                          {"head", model.vocabulary, model.hidden, 1}};
+  const Layer layers[] = {{"qkv", model.query_and_key_value, model.hidden, model.layers, false},
+                          {"o", model.hidden, model.hidden, model.layers, true},
+                          {"gate_up", 2 * model.intermediate, model.hidden, model.layers, false},
+                          {"down", model.hidden, model.intermediate, model.layers, true},
+                          {"head", model.vocabulary, model.hidden, 1, false}};
   std::vector<Gemm> list;
   for (auto& l : layers)
     for (bool accumulate : {false, true}) {
       i64 fresh = accumulate ? 0 : l.count, added = accumulate ? l.count : 0;
-      list.push_back(
-          {&model, l.name, "forward", tokens, tokens, l.out, l.in, false, true, DType::bf16, accumulate, fresh});
+      list.push_back({&model, l.name, "forward", tokens, tokens, l.out, l.in, false, true, DType::bf16, accumulate,
+                      l.around ? added : fresh});
       list.push_back({&model, l.name, "dx", tokens, tokens, l.in, l.out, false, false, DType::bf16, accumulate, fresh});
       list.push_back({&model, l.name, "dw", tokens, l.out, l.in, tokens, true, false, DType::bf16, accumulate, 0});
       list.push_back({&model, l.name, "dw", tokens, l.out, l.in, tokens, true, false, DType::f32, accumulate, added});
@@ -222,7 +223,7 @@ class Sweep {
   using Choice = cublasLtMatmulHeuristicResult_t;
 
   void run(const Matmul& matmul, const Choice& choice) {
-    matmul.run(c_.data(), a_.data(), b_.data(), choice.algo, workspace_.data(), card().compute);
+    matmul.run(c_.data(), a_.data(), b_.data(), c_.data(), choice.algo, workspace_.data(), card().compute);
   }
 
   // Milliseconds of so many products by each of these, in turns and one right after the other.

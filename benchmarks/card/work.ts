@@ -33,7 +33,7 @@ export interface Work {
 
 type WorkOf = { [Op in keyof Ops]: (args: Arguments<Op>) => Work };
 
-/** Each tensor once. */
+/** Each argument once. */
 function moved(args: object): number {
   return Object.values(args).reduce((sum, value) => sum + (isSized(value) ? value.bytes : 0), 0);
 }
@@ -54,10 +54,10 @@ function parts(n: number, least: number, most: number): number {
 }
 
 const WORK: WorkOf = {
-  gemm: ({ c, a, b, m, n, k, accumulate }) => ({
+  gemm: ({ m, n, k, ...args }) => ({
     file: 'gemm',
     launches: 1,
-    bytes: a.bytes + b.bytes + c.bytes * (accumulate ? 2 : 1),
+    bytes: moved(args),
     flops: 2 * m * n * k,
     unit: 'gemm',
   }),

@@ -70,7 +70,7 @@ describe('a call that does not fit names op and argument', () => {
     expect(() => ops.axpby({ y, x: 7, n: 4, a: 2, b: 1 })).toThrow('axpby: x is missing');
     // @ts-expect-error: a number for a tensor that may be left out
     expect(() => ops.axpby({ y, x, z: 7, n: 4, a: 2, b: 1 })).toThrow('axpby: z: a number was expected');
-    const sizes = { m: 1, n: 1, k: 4, accumulate: false };
+    const sizes = { m: 1, n: 1, k: 4 };
     // @ts-expect-error: a number for a flag
     expect(() => ops.gemm({ c: y, a: x, b: z, ...sizes, trans_a: 0, trans_b: true })).toThrow(
       'gemm: trans_a: true or false was expected',

@@ -1,6 +1,6 @@
 import { type NativeTensor, release } from '../device/native_tensor.js';
 import { attention, attentionBackward, type Documents, type Heads } from '../ops/attention.js';
-import { addRmsnorm, rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';
+import { rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';
 import { type RopeAngles, ropeInPlace } from '../ops/rope.js';
 import { swiglu, swigluBackwardInPlace } from '../ops/swiglu.js';
 import type { LlamaConfig } from './config.js';
@@ -11,7 +11,7 @@ import { blockNames } from './specs.js';
 // One transformer block:
 //   h₁ = h + attention(rope(norm(h)·Wqkvᵀ))·Woᵀ
 //   h₂ = h₁ + swiglu(norm(h₁)·Wguᵀ)·Wdᵀ
-// A sum is left open between blocks (`residual` + `delta`), so that the next norm adds and norms in one pass.
+// A product adds what goes around it, so that no pass over memory does nothing but add.
 
 /** The parts of a block, in the order of use. */
 export interface Block {
@@ -45,12 +45,6 @@ export function isTrained({ inputNorm, postAttentionNorm, ...layers }: Block): b
   );
 }
 
-/** The residual stream between two blocks: its value is residual + delta. */
-export interface Stream {
-  residual: NativeTensor;
-  delta?: NativeTensor;
-}
-
 /** Where tokens stand, and what they look at: the only thing in which training and decoding differ. */
 export interface Attend {
   angles: RopeAngles;
@@ -82,39 +76,26 @@ interface BlockInner {
   gateUp: NativeTensor;
 }
 
-/** Adds an open sum up and norms it, releasing what was open. h is `stream.residual` itself when nothing is. */
-export function openNorm(stream: Stream, norm: Weight, eps: number) {
-  if (!stream.delta) return { ...rmsnorm(stream.residual, norm.value, eps), h: stream.residual };
-  const { y, rstd, sum } = addRmsnorm(stream.delta, stream.residual, norm.value, eps);
-  stream.delta.dispose();
-  return { y, rstd, h: sum };
-}
-
-/**
- * One block forward. Takes over `stream.delta`; the stream that comes out has h₁ (saved) as its residual and a
- * delta of its own.
- */
+/** One block forward: h₂ of h, which `saved` takes over. */
 export function blockForward(
-  stream: Stream,
+  h: NativeTensor,
   block: Block,
   attend: Attend,
   config: LlamaConfig,
-): { stream: Stream; saved: Required<BlockSaved> } {
-  const { y: n1, rstd: rstd1, h } = openNorm(stream, block.inputNorm, config.rmsNormEps);
+): { h2: NativeTensor; saved: Required<BlockSaved> } {
+  const { y: n1, rstd: rstd1 } = rmsnorm(h, block.inputNorm.value, config.rmsNormEps);
   const qkv = block.qkv.forward(n1);
   ropeInPlace(qkv, attend.angles, config.numAttentionHeads + config.numKeyValueHeads);
   const { out: attended, lse } = attend.attention(qkv);
-  const o = block.o.forward(attended);
-  const { y: n2, rstd: rstd2, sum: h1 } = addRmsnorm(o, h, block.postAttentionNorm.value, config.rmsNormEps);
-  o.dispose();
+  const h1 = block.o.forward(attended, { addend: h });
+  const { y: n2, rstd: rstd2 } = rmsnorm(h1, block.postAttentionNorm.value, config.rmsNormEps);
   const gateUp = block.gateUp.forward(n2);
+  // Before what goes at once, which would leave a hole in the arena that nothing of the next block fills.
+  const h2 = h1.like();
   const activated = swiglu(gateUp);
-  const delta = block.down.forward(activated);
+  block.down.forward(activated, { into: h2, addend: h1 });
   activated.dispose();
-  return {
-    stream: { residual: h1, delta },
-    saved: { h, inner: { n1, rstd1, qkv, attended, lse, h1, n2, rstd2, gateUp } },
-  };
+  return { h2, saved: { h, inner: { n1, rstd1, qkv, attended, lse, h1, n2, rstd2, gateUp } } };
 }
 
 /**
@@ -163,9 +144,9 @@ export function blockBackward(
   return dx;
 }
 
-/** Keeps only the block's input; backward will run the block again. h₁ stays with the stream that carries it. */
+/** Keeps only the block's input; backward will run the block again. */
 export function forgetInner({ h, inner }: Required<BlockSaved>): BlockSaved {
-  const { h1: _, lse, ...rest } = inner;
+  const { lse, ...rest } = inner;
   release(...Object.values(rest));
   lse?.dispose();
   return { h };
@@ -173,8 +154,8 @@ export function forgetInner({ h, inner }: Required<BlockSaved>): BlockSaved {
 
 /** The same kernels on the same input: what comes back is what was forgotten, bit for bit. */
 function recompute(h: NativeTensor, block: Block, attend: Attend, config: LlamaConfig): BlockInner {
-  const { stream, saved } = blockForward({ residual: h }, block, attend, config);
-  stream.delta!.dispose();
+  const { h2, saved } = blockForward(h, block, attend, config);
+  h2.dispose();
   return saved.inner;
 }
 

@@ -25,10 +25,10 @@ export class LanguageModelHead {
     const [rows] = hidden.shape;
     const [words] = this.weight.value.shape;
     if (words === this.vocab) {
-      linear(hidden, this.weight.value, into);
+      linear(hidden, this.weight.value, { into });
       return;
     }
-    const all = linear(hidden, this.weight.value, hidden.like([rows, words], 'float32'));
+    const all = linear(hidden, this.weight.value, { into: hidden.like([rows, words], 'float32') });
     takeColumns(all, 0, this.vocab, into);
     all.dispose();
   }

@@ -29,9 +29,11 @@ export class LinearLayer {
     return [this.weight, this.bias, ...adapted].some((weight) => weight?.trainable);
   }
 
-  /** y [rows, out] of x [rows, in], in x's type; `into` receives it instead of a new arena tensor. */
-  forward(x: NativeTensor, into?: NativeTensor): NativeTensor {
-    const y = linear(x, this.weight.value, into);
+  /** y [rows, out] of x [rows, in], in x's type; `to` as linear() has it. */
+  forward(x: NativeTensor, to?: { into?: NativeTensor; addend?: NativeTensor }): NativeTensor {
+    const y = linear(x, this.weight.value, to);
+    // In bfloat16 these are rounded once more, in the size of the sum with the addend: few layers have them, and what they
+    // add to a product without one is rounded likewise.
     if (this.bias) addBias(y, this.bias.value);
     for (const adapter of this.adapters) {
       const u = scaled(linear(x, adapter.a.value), adapter);

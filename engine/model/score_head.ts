@@ -16,7 +16,7 @@ export class ScoreHead {
   /** Float32 scores [texts] of hidden [texts, C]. */
   scores(hidden: NativeTensor): NativeTensor {
     const scores = hidden.like([hidden.shape[0], 1], 'float32');
-    return this.layer.forward(hidden, scores).reshaped([hidden.shape[0]]);
+    return this.layer.forward(hidden, { into: scores }).reshaped([hidden.shape[0]]);
   }
 
   /** The gradient of hidden [texts, C] from that of the scores, float32 [texts]; adds the weight's to `gradients`. */

@@ -1,7 +1,7 @@
 import { type NativeTensor, release } from '../device/native_tensor.js';
 import { fill } from '../ops/elementwise.js';
 import { gatherRows, scatterAddRows } from '../ops/embedding.js';
-import { rmsnormBackward } from '../ops/rmsnorm.js';
+import { rmsnorm, rmsnormBackward } from '../ops/rmsnorm.js';
 import {
   type Attend,
   type Block,
@@ -12,8 +12,6 @@ import {
   forgetInner,
   headsOf,
   isTrained,
-  openNorm,
-  type Stream,
   withinDocuments,
 } from './block.js';
 import type { DeviceBatch } from './device_batch.js';
@@ -66,9 +64,9 @@ export class Trunk {
   /** Hidden states at `rows`, or of all tokens, when no backward pass follows. */
   hiddenStates(batch: DeviceBatch, rows?: NativeTensor): NativeTensor {
     if (rows) return this.statesAt(rows, batch.ids, this.within(batch));
-    const { stream } = this.blocksForward(batch.ids, this.within(batch), 'nothing');
-    const { y: hidden, rstd, h: last } = openNorm(stream, this.norm, this.parameters.config.rmsNormEps);
-    release(stream.residual, last, rstd);
+    const { h } = this.blocksForward(batch.ids, this.within(batch), 'nothing');
+    const { y: hidden, rstd } = rmsnorm(h, this.norm.value, this.parameters.config.rmsNormEps);
+    release(h, rstd);
     return hidden;
   }
 
@@ -110,34 +108,25 @@ export class Trunk {
   }
 
   private forwardAt(rows: NativeTensor, ids: NativeTensor, attend: (block: number) => Attend, keep: Keep) {
-    const { stream, blocks, residualIsKept } = this.blocksForward(ids, attend, keep);
-    const chosen: Stream = {
-      residual: gatherRows(stream.residual, rows),
-      delta: gatherRows(stream.delta!, rows),
-    };
-    if (!residualIsKept) stream.residual.dispose();
-    stream.delta!.dispose();
-    const { y: hidden, rstd, h: last } = openNorm(chosen, this.norm, this.parameters.config.rmsNormEps);
-    chosen.residual.dispose();
+    const { h, blocks } = this.blocksForward(ids, attend, keep);
+    const last = gatherRows(h, rows);
+    h.dispose();
+    const { y: hidden, rstd } = rmsnorm(last, this.norm.value, this.parameters.config.rmsNormEps);
     return { hidden, saved: { blocks, rows, last, rstd } };
   }
 
   private blocksForward(ids: NativeTensor, attend: (block: number) => Attend, keep: Keep) {
     const { config } = this.parameters;
-    let stream: Stream = { residual: gatherRows(this.embedding.value, ids) };
-    let residualIsKept = false;
+    let h = gatherRows(this.embedding.value, ids);
     const blocks = this.blocks.map((block, i): BlockSaved | undefined => {
-      const { stream: next, saved } = blockForward(stream, block, attend(i), config);
-      // The h₁ that came in has been added up into this block's h, except at the first block, where it is h.
-      if (!residualIsKept && stream.residual !== saved.h) stream.residual.dispose();
-      stream = next;
-      residualIsKept = keep === 'all' && i >= this.lowest;
-      if (residualIsKept) return saved;
-      const { h } = forgetInner(saved);
-      if (keep === 'inputs' && i >= this.lowest) return { h };
-      h.dispose();
+      const { h2, saved } = blockForward(h, block, attend(i), config);
+      h = h2;
+      if (keep === 'all' && i >= this.lowest) return saved;
+      const input = forgetInner(saved);
+      if (keep === 'inputs' && i >= this.lowest) return input;
+      input.h.dispose();
       return undefined;
     });
-    return { stream, blocks, residualIsKept };
+    return { h, blocks };
   }
 }

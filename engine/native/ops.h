@@ -30,19 +30,17 @@
 
 // clang-format off: comments and rules of an entry stand as they are read.
 #define TSTRAIN_OPS(OP)                                                                                            \
-  /* C[m,n] = A·B, or C += A·B when accumulate. A is [m,k], or [k,m] when trans_a; B is [k,n], or [n,k] when       \
-     trans_b. A and B have one type; C is that type or float32. fp32 accumulation. */                              \
-  OP(gemm, (Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate),                  \
-     NEED(c, m * n, floats), NEED(a, m * k, floats), NEED(b, k * n, floats),                                       \
-     SAME_TYPE(a, b), REQUIRE(c.dtype == a.dtype || c.dtype == DType::f32, "float32 operands need a float32 result"), \
+  /* C[m,n] = A·B + addend (optional, of C's type; it may be C itself). A is [m,k], or [k,m] when trans_a; B is    \
+     [k,n], or [n,k] when trans_b. A and B have one type; C is that type or float32. fp32 accumulation: the sum with \
+     the addend is rounded once. */                                                                                \
+  OP(gemm, (Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b),                        \
+     NEED(c, m * n, floats), NEED(a, m * k, floats), NEED(b, k * n, floats), OPTIONAL(addend, m * n, floats),      \
+     SAME_TYPE(a, b), SAME_TYPE_IF(c, addend), REQUIRE(c.dtype == a.dtype || c.dtype == DType::f32, "float32 operands need a float32 result"), \
      cost(2.0 * f64(m) * f64(n) * f64(k)))                                                                         \
-  /* RMSNorm (arXiv 1910.07467) of x + residual: sum = x + residual (both optional), rstd = 1/√(mean(sum²)+eps),   \
-     y = sum · rstd · w. Rows of dim. */                                                                           \
-  OP(rmsnorm_forward, (Out y, Out rstd, Out sum, In x, In residual, In w, i64 rows, i64 dim, f64 eps),             \
-     NEED(y, rows * dim, floats), NEED(rstd, rows, f32s), OPTIONAL(sum, rows * dim, floats),                       \
-     NEED(x, rows * dim, floats), OPTIONAL(residual, rows * dim, floats), NEED(w, dim, floats),                    \
-     SAME_TYPE(x, y), SAME_TYPE(x, w), SAME_TYPE_IF(x, sum), SAME_TYPE_IF(x, residual),                            \
-     REQUIRE(sum || !residual, "a residual needs a sum to go to"), cost(0))                                        \
+  /* RMSNorm (arXiv 1910.07467): rstd = 1/√(mean(x²)+eps), y = x · rstd · w. Rows of dim. */                       \
+  OP(rmsnorm_forward, (Out y, Out rstd, In x, In w, i64 rows, i64 dim, f64 eps),                                   \
+     NEED(y, rows * dim, floats), NEED(rstd, rows, f32s), NEED(x, rows * dim, floats), NEED(w, dim, floats),       \
+     SAME_TYPE(x, y), SAME_TYPE(x, w), cost(0))                                                                    \
   /* dx = dresidual (optional) + rstd·(w·dy − x·rstd²·mean(w·dy·x)); dw += Σ_rows dy·x·rstd (dw optional). */      \
   OP(rmsnorm_backward, (Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows, i64 dim),              \
      NEED(dx, rows * dim, floats), OPTIONAL(dw, dim, floats), NEED(dy, rows * dim, floats),                        \

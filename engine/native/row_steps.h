@@ -21,12 +21,13 @@ struct Rows {
 
 // On how many rows a product is done: whole steps where all tensors of so many rows have slack behind them. What is written
 // into the slack means nothing; rows of it that are summed over (k) must be cleared first, in a and in b.
-inline Rows stepped(WholeRows whole, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) {
+inline Rows stepped(WholeRows whole, Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) {
   auto room = [](const auto& t, i64 rows, i64 more, i64 columns) {
     return t.numel == rows * columns && t.slack >= more * columns;
   };
   i64 more_m = whole(m) - m, more_k = whole(k) - k;
-  if (!trans_a && room(a, m, more_m, k) && room(c, m, more_m, n)) m += more_m;
+  if (!trans_a && room(a, m, more_m, k) && room(c, m, more_m, n) && (!addend || room(addend, m, more_m, n)))
+    m += more_m;
   if (trans_a && !trans_b && room(a, k, more_k, m) && room(b, k, more_k, n)) k += more_k;
   return {m, k};
 }

@@ -42,6 +42,7 @@ const TYPES: { ab: FloatType; c: FloatType }[] = [
 ];
 
 const BOTH = [false, true];
+const ADDENDS = [undefined, 'C', 'another'] as const;
 
 export const cases: OpCases = (device) => {
   // The last but one goes beyond one block of the CPU's GEMM in rows (144), columns (3072) and depth (256); of the last one
@@ -59,7 +60,7 @@ export const cases: OpCases = (device) => {
     [146, 3080, 260],
     [131, 8133, 40],
   ];
-  it.each(sizes)('gemm [%i, %i] over %i, each transpose, type, and added to C', (m, n, k) => {
+  it.each(sizes)('gemm [%i, %i] over %i, each transpose, type, and addend', (m, n, k) => {
     const random = new Random(m * n + k);
     // Values that bfloat16 holds: one reference serves every type.
     const a = valuesOf(normal(device, 'bfloat16', random, [m, k]));
@@ -76,12 +77,15 @@ export const cases: OpCases = (device) => {
           if (large && (type.ab === 'float32' ? !(transA && transB) : type.c !== taken)) continue;
           const ta = tensor(device, type.ab, transA ? transposed(a, m, k) : a);
           const tb = tensor(device, type.ab, transB ? transposed(b, k, n) : b);
-          for (const accumulate of large ? [true] : BOTH) {
-            const c = accumulate ? tensor(device, type.c, before) : empty(device, type.c, [m, n]);
-            addon.ops.gemm({ c, a: ta, b: tb, m, n, k, trans_a: transA, trans_b: transB, accumulate });
+          for (const adds of large ? ADDENDS.slice(1) : ADDENDS) {
+            const addend = adds && tensor(device, type.c, before);
+            const c = adds === 'C' ? addend! : empty(device, type.c, [m, n]);
+            addon.ops.gemm({ c, a: ta, b: tb, addend, m, n, k, trans_a: transA, trans_b: transB });
             // k roundings in float32 of sums of the size √k, which mostly cancel, and one of the result.
             const tolerance = { relative: ROUNDING[type.c], absolute: 4 * (k + 4) * ROUNDING.float32 };
-            expectClose(valuesOf(c), accumulate ? added : expected, tolerance, `${type.ab}→${type.c}`);
+            const name = `${type.ab}→${type.c}, added to ${adds ?? 'nothing'}`;
+            expectClose(valuesOf(c), adds ? added : expected, tolerance, name);
+            if (adds === 'another') expectSameBytes(addend!, tensor(device, type.c, before), 'the addend');
           }
         }
       }
@@ -95,12 +99,12 @@ export const cases: OpCases = (device) => {
     const random = new Random(11);
     const x = normal(device, type.ab, random, [150, k]);
     const w = normal(device, type.ab, random, [n, k]);
-    const all = linear(x, w, empty(device, type.c, [150, n]));
+    const all = linear(x, w, { into: empty(device, type.c, [150, n]) });
     // Rows that take panels of w one by one, as many as may, and one more.
     for (const m of [2, 5, 16, 72, 73])
       for (const threads of [1, 3]) {
         const [first, expected] = [x.view([m, k]), all.view([m, n])];
-        const few = withThreads(threads, () => linear(first, w, empty(device, type.c, [m, n])));
+        const few = withThreads(threads, () => linear(first, w, { into: empty(device, type.c, [m, n]) }));
         expectSameBytes(few, expected, `${m} rows`);
         for (const t of [first, expected]) t.dispose();
       }
@@ -114,14 +118,26 @@ export const cases: OpCases = (device) => {
         c,
         a: none,
         b: none,
+        addend: c,
         m: 2,
         n: 3,
         k: 0,
         trans_a: false,
         trans_b: true,
-        accumulate: true,
       });
       expect([...valuesOf(c)]).toEqual([1, 2, 3, 4, 5, 6]);
+      addon.ops.gemm({
+        c,
+        a: none,
+        b: none,
+        addend: tensor(device, type.c, [6, 5, 4, 3, 2, 1]),
+        m: 2,
+        n: 3,
+        k: 0,
+        trans_a: false,
+        trans_b: true,
+      });
+      expect([...valuesOf(c)]).toEqual([6, 5, 4, 3, 2, 1]);
       addon.ops.gemm({
         c,
         a: none,
@@ -131,7 +147,6 @@ export const cases: OpCases = (device) => {
         k: 0,
         trans_a: false,
         trans_b: true,
-        accumulate: false,
       });
       expect([...valuesOf(c)]).toEqual([0, 0, 0, 0, 0, 0]);
       addon.ops.gemm({
@@ -143,7 +158,6 @@ export const cases: OpCases = (device) => {
         k: 2,
         trans_a: false,
         trans_b: true,
-        accumulate: false,
       });
     }
   });
@@ -161,7 +175,6 @@ export const cases: OpCases = (device) => {
         k: 2,
         trans_a: false,
         trans_b: false,
-        accumulate: false,
       });
       expect([...valuesOf(c)].map((x) => Number.isFinite(x))).toEqual([false, false, true, false]);
     }
@@ -183,20 +196,24 @@ export const cases: OpCases = (device) => {
       const result = linear(x, w);
       expect(result.shape).toEqual([rows, out]);
       expectClose(valuesOf(result), y(fx, fw), { relative: ROUNDING[type], absolute: 1e-5 });
+      const addend = normal(device, type, random, [rows, out]);
+      const sum = linear(x, w, { addend });
+      const added = y(fx, fw).map((value, i) => value + valuesOf(addend)[i]);
+      expectClose(valuesOf(sum), added, { relative: ROUNDING[type], absolute: 1e-5 });
       const dx = linearBackwardInput(dy, w);
       expectGradient((v) => dot(y(v, fw), fdy), fx, valuesOf(dx), tolerance, 'dx');
       const before = random.normals(out * inner);
       const dw = tensor(device, 'float32', before, [out, inner]);
       linearBackwardWeight(dw, dy, x);
-      const added = valuesOf(dw).map((value, i) => value - Math.fround(before[i]));
-      expectGradient((v) => dot(y(fx, v), fdy), fw, added, 1e-5, 'dw');
+      const dwAdded = valuesOf(dw).map((value, i) => value - Math.fround(before[i]));
+      expectGradient((v) => dot(y(fx, v), fdy), fw, dwAdded, 1e-5, 'dw');
       if (type === 'bfloat16') {
         // A gradient of the operands' type, from 0 on so that the one rounding is that of the gradient.
         const narrow = tensor(device, type, new Float32Array(out * inner), [out, inner]);
         linearBackwardWeight(narrow, dy, x);
         expectGradient((v) => dot(y(fx, v), fdy), fw, valuesOf(narrow), tolerance, 'dw in bfloat16');
       }
-      for (const t of [result, dx]) t.dispose();
+      for (const t of [result, sum, dx]) t.dispose();
     });
 
     it('refuses shapes that do not fit', () => {
@@ -230,9 +247,10 @@ export const cases: OpCases = (device) => {
       const last = x.view([rows - half, inner], half * inner);
       const into = (shape: number[]) => (x === roomy[0] ? undefined : empty(device, 'bfloat16', shape));
       const y = [
-        linear(x, w, into([rows, out])),
-        linear(last, w, into([rows - half, out])),
+        linear(x, w, { into: into([rows, out]) }),
+        linear(last, w, { into: into([rows - half, out]) }),
         linearBackwardInput(dy, w, into([rows, inner])),
+        linear(x, w, { into: into([rows, out]), addend: dy }),
       ];
       const dw = tensor(device, 'float32', new Float32Array(out * inner), [out, inner]);
       linearBackwardWeight(dw, dy, x);
@@ -243,7 +261,7 @@ export const cases: OpCases = (device) => {
     });
     // Sums in another order at most: bfloat16 rounds them once, float32 sums of 95 terms are right to 1e-5.
     results[0].forEach((expected, i) => {
-      const relative = i < 3 ? 2 * ROUNDING.bfloat16 : 1e-5;
+      const relative = i < 4 ? 2 * ROUNDING.bfloat16 : 1e-5;
       expectClose(results[1][i], expected, { relative, absolute: 1e-5 });
     });
     for (const t of roomy) t.dispose();
@@ -259,7 +277,6 @@ export const cases: OpCases = (device) => {
       k: 3,
       trans_a: false,
       trans_b: false,
-      accumulate: false,
     }),
   );
   itRefuses(
@@ -276,9 +293,41 @@ export const cases: OpCases = (device) => {
         k: 1,
         trans_a: false,
         trans_b: false,
-        accumulate: false,
       }),
   );
+  itRefuses(
+    'an addend of another type',
+    device,
+    'gemm: c and addend must have one type, not float32 and bfloat16',
+    (d) => {
+      const a = empty(d, 'bfloat16', [1]);
+      addon.ops.gemm({
+        c: empty(d, 'float32', [1]),
+        a,
+        b: a,
+        addend: a,
+        m: 1,
+        n: 1,
+        k: 1,
+        trans_a: false,
+        trans_b: false,
+      });
+    },
+  );
+  itRefuses('an addend that is too small', device, 'gemm: addend has 1 elements, needs 2', (d) => {
+    const a = empty(d, 'float32', [2]);
+    addon.ops.gemm({
+      c: a,
+      a,
+      b: a,
+      addend: empty(d, 'float32', [1]),
+      m: 2,
+      n: 1,
+      k: 1,
+      trans_a: false,
+      trans_b: false,
+    });
+  });
   itRefuses('a type it does not multiply', device, 'gemm: a is int32, which it may not be', (d) =>
     addon.ops.gemm({
       c: empty(d, 'float32', [1]),
@@ -289,7 +338,6 @@ export const cases: OpCases = (device) => {
       k: 1,
       trans_a: false,
       trans_b: false,
-      accumulate: false,
     }),
   );
   itRefuses(
@@ -307,7 +355,6 @@ export const cases: OpCases = (device) => {
         k: 2,
         trans_a: false,
         trans_b: false,
-        accumulate: false,
       });
     },
   );
@@ -326,7 +373,6 @@ export const cases: OpCases = (device) => {
         k: 2 ** 32,
         trans_a: false,
         trans_b: false,
-        accumulate: false,
       });
     },
   );

@@ -3,11 +3,18 @@ import type { NativeTensor } from '../device/native_tensor.js';
 
 // y = x·Wᵀ with W [out, in], as PyTorch and Hugging Face files store it.
 
-/** y [rows, out] = x [rows, in] · w [out, in]ᵀ, in x's type; `into` receives it instead of a new arena tensor. */
-export function linear(x: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
+/**
+ * y [rows, out] = x [rows, in] · w [out, in]ᵀ, plus `addend` [rows, out] when given, in x's type; `into` receives it
+ * instead of a new arena tensor.
+ */
+export function linear(
+  x: NativeTensor,
+  w: NativeTensor,
+  { into, addend }: { into?: NativeTensor; addend?: NativeTensor } = {},
+): NativeTensor {
   const [rows, n, k] = sizes('linear', x, w, 1);
   const y = into ?? x.like([rows, n]);
-  addon.ops.gemm({ c: y, a: x, b: w, m: rows, n, k, trans_a: false, trans_b: true, accumulate: false });
+  addon.ops.gemm({ c: y, a: x, b: w, addend, m: rows, n, k, trans_a: false, trans_b: true });
   return y;
 }
 
@@ -15,14 +22,14 @@ export function linear(x: NativeTensor, w: NativeTensor, into?: NativeTensor): N
 export function linearBackwardInput(dy: NativeTensor, w: NativeTensor, into?: NativeTensor): NativeTensor {
   const [rows, n, k] = sizes('linearBackwardInput', dy, w, 0);
   const dx = into ?? dy.like([rows, n]);
-  addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: false });
+  addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false });
   return dx;
 }
 
 /** dx [rows, in] += dy [rows, out] · w [out, in]. */
 export function addLinearBackwardInput(dx: NativeTensor, dy: NativeTensor, w: NativeTensor): void {
   const [rows, n, k] = sizes('addLinearBackwardInput', dy, w, 0);
-  addon.ops.gemm({ c: dx, a: dy, b: w, m: rows, n, k, trans_a: false, trans_b: false, accumulate: true });
+  addon.ops.gemm({ c: dx, a: dy, b: w, addend: dx, m: rows, n, k, trans_a: false, trans_b: false });
 }
 
 /** dw [out, in], of x's type or float32, += dy [rows, out]ᵀ · x [rows, in]; or = that, where it does not accumulate. */
@@ -40,12 +47,12 @@ export function linearBackwardWeight(
     c: dw,
     a: dy,
     b: x,
+    addend: accumulate ? dw : undefined,
     m: out,
     n: inner,
     k: rows,
     trans_a: true,
     trans_b: false,
-    accumulate,
   });
 }
 

@@ -114,7 +114,6 @@ function forEachChunk(
       k: dim,
       trans_a: false,
       trans_b: true,
-      accumulate: false,
     });
     if (nothing) addToColumns(logits, nothing, vocab);
     const parts = split.map((t) => {

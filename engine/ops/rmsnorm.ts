@@ -17,21 +17,6 @@ export function rmsnorm(x: NativeTensor, w: NativeTensor, eps: number): RmsNorm 
   return out;
 }
 
-/** The same of sum = x + residual in one pass over memory; the sum is rounded to its type before it is normed. */
-export function addRmsnorm(
-  x: NativeTensor,
-  residual: NativeTensor,
-  w: NativeTensor,
-  eps: number,
-): RmsNorm & { sum: NativeTensor } {
-  const [rows, dim] = sizes('addRmsnorm', x, w);
-  if (residual.shape.join() !== x.shape.join())
-    throw new Error(`addRmsnorm: x [${x.shape}] and residual [${residual.shape}] have different shapes`);
-  const out = { y: x.like(), rstd: x.like([rows], 'float32'), sum: x.like() };
-  addon.ops.rmsnorm_forward({ y: out.y, rstd: out.rstd, sum: out.sum, x, residual, w, rows, dim, eps });
-  return out;
-}
-
 /**
  * dx [rows, dim] of dy, plus `dresidual` (the gradient that reaches x around the norm) when given; adds the
  * gradient of w to `dw` when given.

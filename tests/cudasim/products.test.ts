@@ -132,7 +132,7 @@ it('where the card has no memory for a try, the first choice is taken and told',
     const [m, k] = [16, 1 << 18];
     const [a, b] = [1, 2].map(() => NativeTensor.from('cuda', new Float32Array(m * k).fill(1), [m, k]));
     const c = NativeTensor.inArena('cuda', 'float32', [m, m]);
-    addon.ops.gemm({ c, a, b, m, n: m, k, trans_a: false, trans_b: true, accumulate: false });
+    addon.ops.gemm({ c, a, b, m, n: m, k, trans_a: false, trans_b: true });
     console.log(c.floats().every((x) => x === k), addon.account('cuda'));`;
   const said = node(['--input-type=module', '-e', program], {
     XDG_CACHE_HOME: directory.at('cache-none'),

@@ -14,9 +14,10 @@ constexpr int kTileRows = 6;
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kLanes;
 
+// addend, if there is one, lies as C does, and may be C.
 template <int Rows, int Vectors>
 inline __attribute__((always_inline)) void tile(i64 k, const float* a, i64 row_stride, i64 column_stride,
-                                                const float* b, i64 ldb, float* c, i64 ldc, bool accumulate) {
+                                                const float* b, i64 ldb, float* c, i64 ldc, const float* addend) {
   vfloat sum[Rows][Vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; i++)
@@ -37,8 +38,8 @@ inline __attribute__((always_inline)) void tile(i64 k, const float* a, i64 row_s
   for (int i = 0; i < Rows; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; j++) {
-      float* at = c + i * ldc + j * kLanes;
-      store_vector(at, accumulate ? load_vector(at) + sum[i][j] : sum[i][j]);
+      i64 at = i * ldc + j * kLanes;
+      store_vector(c + at, addend ? load_vector(addend + at) + sum[i][j] : sum[i][j]);
     }
 }
 
@@ -49,7 +50,8 @@ inline void panel(i64 m, i64 k, const float* a, i64 row_stride, i64 column_strid
   i64 i = 0;
   auto rows = [&](auto count) {
     constexpr int n = decltype(count)::value;
-    tile<n, Vectors>(k, a + i * row_stride, row_stride, column_stride, b, ldb, c + i * ldc, ldc, accumulate);
+    float* to = c + i * ldc;
+    tile<n, Vectors>(k, a + i * row_stride, row_stride, column_stride, b, ldb, to, ldc, accumulate ? to : nullptr);
     i += n;
   };
   for (; i + kTileRows <= m;) rows(std::integral_constant<int, kTileRows>{});

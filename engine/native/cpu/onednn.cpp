@@ -3,6 +3,7 @@
 #include "../row_steps.h"
 
 #ifdef TSTRAIN_ONEDNN
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <list>
@@ -28,8 +29,8 @@ i64 row_slack(DType type, i64 rows, i64 columns) {
 
 bool onednn_takes(DType) { return false; }
 Bf16Gemm bf16_gemm() { return Bf16Gemm::float32; }
-bool onednn_gemm(Out, In, In, i64, i64, i64, bool, bool, bool, void*) { return false; }
-i64 onednn_gemm_scratch(Out, In, In, i64, i64, i64, bool, bool, bool) { return 0; }
+bool onednn_gemm(Out, In, In, In, i64, i64, i64, bool, bool, void*) { return false; }
+i64 onednn_gemm_scratch(Out, In, In, In, i64, i64, i64, bool, bool) { return 0; }
 const char* onednn_version() { return ""; }
 
 #else
@@ -149,30 +150,41 @@ namespace {
 void clear_slack(In t, i64 elements) {
   std::memset(const_cast<char*>(t.as<char>()) + t.numel * size_of(t.dtype), 0, size_t(elements * size_of(t.dtype)));
 }
+
+// oneDNN adds to what stands in C.
+void bring(Out c, In addend, i64 elements) {
+  if (!addend || addend.data == c.data) return;
+  i64 bytes = elements * size_of(c.dtype);
+  constexpr i64 kPiece = 64 << 10;
+#pragma omp parallel for schedule(static) if (bytes > kPiece)
+  for (i64 at = 0; at < bytes; at += kPiece)
+    std::memcpy(c.as<char>() + at, addend.as<char>() + at, size_t(std::min(kPiece, bytes - at)));
+}
 }  // namespace
 
-i64 onednn_gemm_scratch(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+i64 onednn_gemm_scratch(Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) {
   if (a.dtype != DType::bf16 || !onednn_takes(a.dtype) || m == 0 || n == 0 || k == 0) return 0;
-  Rows r = stepped(whole_rows, c, a, b, m, n, k, trans_a, trans_b);
-  auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, accumulate);
+  Rows r = stepped(whole_rows, c, a, b, addend, m, n, k, trans_a, trans_b);
+  auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, addend.present);
   return i64(p.description.scratchpad_desc().get_size());
 }
 
-bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch) {
+bool onednn_gemm(Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, void* scratch) {
   if (!onednn_takes(a.dtype) || m == 0 || n == 0 || k == 0) return false;
+  bring(c, addend, m * n);
   if (a.dtype == DType::f32 && c.dtype == DType::f32) {
     auto status = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.f, a.as<float>(), trans_a ? m : k,
-                             b.as<float>(), trans_b ? k : n, accumulate ? 1.f : 0.f, c.as<float>(), n);
+                             b.as<float>(), trans_b ? k : n, addend ? 1.f : 0.f, c.as<float>(), n);
     if (status != dnnl_success) throw OpError("oneDNN's sgemm fails with status " + std::to_string(int(status)));
     return true;
   }
   // Some tens of primitives serve a whole run instead of twenty new ones a step.
-  Rows r = stepped(whole_rows, c, a, b, m, n, k, trans_a, trans_b);
+  Rows r = stepped(whole_rows, c, a, b, addend, m, n, k, trans_a, trans_b);
   if (r.k > k) {
     clear_slack(a, (r.k - k) * m);
     clear_slack(b, (r.k - k) * n);
   }
-  auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, accumulate);
+  auto& p = product(c.dtype, a.dtype, r.m, n, r.k, trans_a, trans_b, addend.present);
   auto bind = [&](const memory::desc& d, const void* data) { return memory(d, engine(), const_cast<void*>(data)); };
   p.primitive.execute(stream(), {{DNNL_ARG_SRC, bind(p.description.src_desc(), a.data)},
                                  {DNNL_ARG_WEIGHTS, bind(p.description.weights_desc(), b.data)},

@@ -4,10 +4,10 @@
 
 namespace tstrain {
 
-// C[m,n] (+)= A·B as in the op table. False when oneDNN does not take the type, or there is nothing to add up; nothing
-// was done then. scratch: onednn_gemm_scratch() bytes.
-bool onednn_gemm(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate, void* scratch);
-i64 onednn_gemm_scratch(Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate);
+// C[m,n] = A·B + addend as in the op table. False when oneDNN does not take the type, or there is nothing to add up;
+// nothing was done then. scratch: onednn_gemm_scratch() bytes.
+bool onednn_gemm(Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, void* scratch);
+i64 onednn_gemm_scratch(Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b);
 // Whether onednn_gemm() would do it.
 bool onednn_takes(DType ab);
 

@@ -7,22 +7,10 @@ namespace tstrain::TSTRAIN_ISA {
 namespace {
 
 template <class T>
-void forward(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* w, i64 rows, i64 dim, f64 eps) {
+void forward(T* y, float* rstd, const T* x, const T* w, i64 rows, i64 dim, f64 eps) {
 #pragma omp parallel for schedule(static) if (rows * dim >= kParallelFrom)
   for (i64 r = 0; r < rows; r++) {
     const T* xr = x + r * dim;
-    if (sum) {
-      T* sr = sum + r * dim;
-      if (residual) {
-        const T* rr = residual + r * dim;
-#pragma omp simd
-        for (i64 i = 0; i < dim; i++) store(sr + i, load(xr + i) + load(rr + i));
-      } else {
-#pragma omp simd
-        for (i64 i = 0; i < dim; i++) store(sr + i, load(xr + i));
-      }
-      xr = sr;
-    }
     float squares = 0;
 #pragma omp simd reduction(+ : squares)
     for (i64 i = 0; i < dim; i++) squares += load(xr + i) * load(xr + i);
@@ -77,10 +65,10 @@ void backward(T* dx, W* dw, float* partial, const T* dy, const T* x, const T* w,
 
 }  // namespace
 
-void rmsnorm_forward(const Context&, Out y, Out rstd, Out sum, In x, In residual, In w, i64 rows, i64 dim, f64 eps) {
+void rmsnorm_forward(const Context&, Out y, Out rstd, In x, In w, i64 rows, i64 dim, f64 eps) {
   with_float_type(x.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
-    forward(y.as<T>(), rstd.as<float>(), sum.as<T>(), x.as<T>(), residual.as<T>(), w.as<T>(), rows, dim, eps);
+    forward(y.as<T>(), rstd.as<float>(), x.as<T>(), w.as<T>(), rows, dim, eps);
   });
 }
 

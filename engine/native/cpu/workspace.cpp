@@ -16,9 +16,9 @@ i64 per_thread(Checked bytes) { return i64(thread_count() * bytes); }
 
 WorkspaceTable table() {
   WorkspaceTable t;
-  t.gemm = [](Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) -> i64 {
+  t.gemm = [](Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) -> i64 {
     if (m == 1 && trans_b) return 0;
-    if (onednn_takes(a.dtype)) return onednn_gemm_scratch(c, a, b, m, n, k, trans_a, trans_b, accumulate);
+    if (onednn_takes(a.dtype)) return onednn_gemm_scratch(c, a, b, addend, m, n, k, trans_a, trans_b);
     // A row of products too long for one panel is summed up in float32 beside c.
     Checked wide = c.dtype == DType::bf16 && k > kGemmDepth ? Checked(m) * n : 0;
     return i64(kFloat * (gemm_pack_floats(thread_count()) + wide));

@@ -87,7 +87,7 @@ std::string in_words(const Product& p) {
   return std::string(name_of(p.type_ab)) + (p.trans_a ? " Aᵀ" : " A") + (p.trans_b ? "·Bᵀ" : "·B") + " of " +
          std::to_string(p.m) + " × " + std::to_string(p.n) + " over " + std::to_string(p.k) + " at addresses of " +
          std::to_string(p.aligned_a) + " and " + std::to_string(p.aligned_b) + " bytes " +
-         (p.accumulate ? "added to " : "to ") + name_of(p.type_c) + " of " + std::to_string(p.aligned_c);
+         (p.adds ? "added to " : "to ") + name_of(p.type_c) + " of " + std::to_string(p.aligned_c);
 }
 
 i64 alignment(const void* address) {
@@ -97,8 +97,8 @@ i64 alignment(const void* address) {
 
 bool Product::operator==(const Product& other) const {
   auto all = [](const Product& p) {
-    return std::make_tuple(p.type_c, p.type_ab, p.m, p.n, p.k, p.trans_a, p.trans_b, p.accumulate, p.aligned_c,
-                           p.aligned_a, p.aligned_b);
+    return std::make_tuple(p.type_c, p.type_ab, p.m, p.n, p.k, p.trans_a, p.trans_b, p.adds, p.aligned_c, p.aligned_a,
+                           p.aligned_b);
   };
   return all(*this) == all(other);
 }
@@ -172,17 +172,17 @@ bool Matmul::takes(const cublasLtMatmulAlgo_t& algorithm) const {
   return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= size_t(kCublasLtWorkspace);
 }
 
-cublasStatus_t Matmul::queue(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm,
-                             void* workspace, CUstream stream) const {
+cublasStatus_t Matmul::queue(void* c, const void* a, const void* b, const void* addend,
+                             const cublasLtMatmulAlgo_t& algorithm, void* workspace, CUstream stream) const {
   auto& lt = cublaslt();
-  float alpha = 1, beta = product_.accumulate ? 1 : 0;
-  return lt.cublasLtMatmul(lt.handle, description_.get(), &alpha, b, a_.get(), a, b_.get(), &beta, c, c_.get(), c,
+  float alpha = 1, beta = product_.adds ? 1 : 0;
+  return lt.cublasLtMatmul(lt.handle, description_.get(), &alpha, b, a_.get(), a, b_.get(), &beta, addend, c_.get(), c,
                            c_.get(), &algorithm, workspace, size_t(kCublasLtWorkspace), stream);
 }
 
-void Matmul::run(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
-                 CUstream stream) const {
-  check_status(queue(c, a, b, algorithm, workspace, stream), "cublasLtMatmul");
+void Matmul::run(void* c, const void* a, const void* b, const void* addend, const cublasLtMatmulAlgo_t& algorithm,
+                 void* workspace, CUstream stream) const {
+  check_status(queue(c, a, b, addend, algorithm, workspace, stream), "cublasLtMatmul");
 }
 
 }  // namespace tstrain::cuda

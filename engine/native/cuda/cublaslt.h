@@ -79,11 +79,12 @@ const CublasLt& cublaslt();
 // What cuBLASLt may use beside the operands: what NVIDIA advises for Hopper, on every card, so that a plan needs none.
 constexpr i64 kCublasLtWorkspace = 32 << 20;
 
-// A product of the op table. `aligned_*`: bytes, powers of two, of which the addresses are multiples (see alignment()).
+// A product of the op table. `adds`: there is an addend. Whether it is C itself, no algorithm asks. `aligned_*`: bytes,
+// powers of two, of which the addresses are multiples (see alignment()); that of C is the addend's too.
 struct Product {
   DType type_c, type_ab;
   i64 m, n, k;
-  bool trans_a, trans_b, accumulate;
+  bool trans_a, trans_b, adds;
   i64 aligned_c, aligned_a, aligned_b;
 
   bool operator==(const Product& other) const;
@@ -105,12 +106,12 @@ class Matmul {
   std::vector<cublasLtMatmulHeuristicResult_t> algorithms(int most) const;
   // Whether an algorithm that was not asked for here does it, within the workspace.
   bool takes(const cublasLtMatmulAlgo_t& algorithm) const;
-  // Queues it. workspace: kCublasLtWorkspace bytes.
-  void run(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
-           CUstream stream) const;
+  // Queues it. addend: C where there is none. workspace: kCublasLtWorkspace bytes.
+  void run(void* c, const void* a, const void* b, const void* addend, const cublasLtMatmulAlgo_t& algorithm,
+           void* workspace, CUstream stream) const;
   // Likewise, and answers what the library says, for some algorithms turn out not to do it.
-  cublasStatus_t queue(void* c, const void* a, const void* b, const cublasLtMatmulAlgo_t& algorithm, void* workspace,
-                       CUstream stream) const;
+  cublasStatus_t queue(void* c, const void* a, const void* b, const void* addend, const cublasLtMatmulAlgo_t& algorithm,
+                       void* workspace, CUstream stream) const;
 
  private:
   template <class T>

@@ -1,5 +1,5 @@
-// C (+)= A·B. Where cuBLASLt is there and has an algorithm, it does the work; otherwise the built-in product below, one
-// tile of C a block. Each element of C is one sum in the order of k, in one thread's registers, whichever tile it falls
+// C = A·B + addend. Where cuBLASLt is there and has an algorithm, it does the work; otherwise the built-in product below,
+// one tile of C a block. Each element of C is one sum in the order of k, in one thread's registers, whichever tile it falls
 // into: results depend neither on the card nor on how many rows there are.
 //
 // bfloat16: mma.sync on tiles of 128 × 128 or 64 × 64 by 32 of depth, 4 warps of a quarter each, fp32 accumulators in
@@ -92,10 +92,10 @@ struct Tile {
   }
 };
 
-// wide: C is float32, not bfloat16.
+// wide: C and the addend are float32, not bfloat16.
 template <bool kTransA, bool kTransB, int kTile>
 __global__ void __launch_bounds__(kThreads, kTile == 128 ? 2 : 3)
-    gemm_bf16(void* c, const bf16* a, const bf16* b, i64 m, i64 n, i64 k, bool wide, bool accumulate) {
+    gemm_bf16(void* c, const bf16* a, const bf16* b, const void* addend, i64 m, i64 n, i64 k, bool wide) {
   using TileA = Tile<kTile, !kTransA>;
   using TileB = Tile<kTile, kTransB>;
   constexpr int kStages = kTile == 128 ? 3 : 4, kBytes = kTile * kDepth * 2, kWarp = kTile / 2;
@@ -159,12 +159,13 @@ __global__ void __launch_bounds__(kThreads, kTile == 128 ? 2 : 3)
       i64 y = place.row + warp_row + i * 16 + at / kWarp, x = place.column + warp_column + at % kWarp;
       if (y >= m || x >= n) continue;
       float sum = mine[at / kWarp * kLine + at % kWarp];
+      i64 to = y * n + x;
       if (wide) {
-        float* to = static_cast<float*>(c) + y * n + x;
-        store(to, accumulate ? load(to) + sum : sum);
+        if (addend) sum += load(static_cast<const float*>(addend) + to);
+        store(static_cast<float*>(c) + to, sum);
       } else {
-        bf16* to = static_cast<bf16*>(c) + y * n + x;
-        store(to, accumulate ? load(to) + sum : sum);
+        if (addend) sum += load(static_cast<const bf16*>(addend) + to);
+        store(static_cast<bf16*>(c) + to, sum);
       }
     }
     __syncwarp();
@@ -208,8 +209,9 @@ struct TileF32 {
 };
 
 template <int kTile>
-__global__ void __launch_bounds__(kThreadsF32, 2) gemm_f32(float* c, const float* a, const float* b, i64 m, i64 n,
-                                                           i64 k, bool trans_a, bool trans_b, bool accumulate) {
+__global__ void __launch_bounds__(kThreadsF32, 2)
+    gemm_f32(float* c, const float* a, const float* b, const float* addend, i64 m, i64 n, i64 k, bool trans_a,
+             bool trans_b) {
   using T = TileF32<kTile>;
   // A thread's rows are four together in each 64, and so are its columns.
   constexpr int kFours = kTile / 64;
@@ -262,11 +264,11 @@ __global__ void __launch_bounds__(kThreadsF32, 2) gemm_f32(float* c, const float
   for (int i = 0; i < kFours * 4; i++) {
     i64 y = row + i / 4 * 64 + y0 + i % 4;
     if (y >= m) continue;
-    float* line = c + y * n + column + x0;
+    i64 line = y * n + column + x0;
 #pragma unroll
     for (int j = 0; j < kFours * 4; j++) {
-      float* to = line + j / 4 * 64 + j % 4;
-      if (to < c + (y + 1) * n) *to = accumulate ? *to + sums[i][j] : sums[i][j];
+      i64 to = line + j / 4 * 64 + j % 4;
+      if (to < (y + 1) * n) c[to] = addend ? addend[to] + sums[i][j] : sums[i][j];
     }
   }
 }
@@ -276,35 +278,40 @@ KERNELS(gemm_bf16<false, false, 64>, gemm_bf16<false, true, 64>, gemm_bf16<true,
         gemm_bf16<true, true, 128>, gemm_f32<64>, gemm_f32<128>)
 
 #else
+#include <cstdio>
+
 #include "card.h"
 #include "launch.h"
 #include "products.h"
 
 namespace tstrain::cuda {
 
-void gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b, bool accumulate) {
+void gemm(const Context& context, Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a, bool trans_b) {
   if (m == 0 || n == 0) return;
   if (k == 0) {
-    if (!accumulate)
-      check(driver().cuMemsetD8Async(reinterpret_cast<CUdeviceptr>(c.data), 0, size_t(m * n * size_of(c.dtype)),
-                                     static_cast<CUstream>(context.stream)),
-            "filling C with zeros");
+    auto to = reinterpret_cast<CUdeviceptr>(c.data), from = reinterpret_cast<CUdeviceptr>(addend.data);
+    auto bytes = size_t(m * n * size_of(c.dtype));
+    auto stream = static_cast<CUstream>(context.stream);
+    if (!addend) check(driver().cuMemsetD8Async(to, 0, bytes, stream), "filling C with zeros");
+    else if (from != to) check(driver().cuMemcpyDtoDAsync_v2(to, from, bytes, stream), "copying what is added");
     return;
   }
-  if (cublaslt_gemm(context, c, a, b, m, n, k, trans_a, trans_b, accumulate)) return;
+  if (cublaslt_gemm(context, c, a, b, addend, m, n, k, trans_a, trans_b)) return;
   // Large tiles where there are enough of them for a large card.
   auto tiles = [&](i64 tile) { return (m + tile - 1) / tile * ((n + tile - 1) / tile); };
-  bool large = tiles(128) >= 128;
-  bool f32 = a.dtype == DType::f32;
-  std::string name =
-      f32 ? "gemm_f32<" : std::string("gemm_bf16<") + (trans_a ? "true," : "false,") + (trans_b ? "true," : "false,");
-  auto& product = kernel((name + (large ? "128>" : "64>")).c_str());
-  Grid grid(tiles(large ? 128 : 64));
-  if (f32)
-    launch(context, product, grid.with_threads(256), c.data, a.data, b.data, m, n, k, trans_a, trans_b, accumulate);
-  else
-    launch(context, product, grid.with_threads(128), c.data, a.data, b.data, m, n, k, c.dtype == DType::f32,
-           accumulate);
+  int tile = tiles(128) >= 128 ? 128 : 64;
+  Grid grid(tiles(tile));
+  char name[32];
+  if (a.dtype == DType::f32) {
+    std::snprintf(name, sizeof name, "gemm_f32<%d>", tile);
+    launch(context, kernel(name), grid.with_threads(256), c.data, a.data, b.data, addend.data, m, n, k, trans_a,
+           trans_b);
+  } else {
+    auto word = [](bool transposed) { return transposed ? "true" : "false"; };
+    std::snprintf(name, sizeof name, "gemm_bf16<%s,%s,%d>", word(trans_a), word(trans_b), tile);
+    launch(context, kernel(name), grid.with_threads(128), c.data, a.data, b.data, addend.data, m, n, k,
+           c.dtype == DType::f32);
+  }
 }
 
 }  // namespace tstrain::cuda

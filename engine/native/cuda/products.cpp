@@ -125,7 +125,7 @@ struct Chosen {
 struct Hash {
   size_t operator()(const Product& p) const {
     size_t h = 0;
-    for (i64 x : {i64(p.type_c), i64(p.type_ab), p.m, p.n, p.k, i64(p.trans_a), i64(p.trans_b), i64(p.accumulate),
+    for (i64 x : {i64(p.type_c), i64(p.type_ab), p.m, p.n, p.k, i64(p.trans_a), i64(p.trans_b), i64(p.adds),
                   p.aligned_c, p.aligned_a, p.aligned_b})
       h = (h ^ size_t(x)) * 0x9e3779b97f4a7c15ull;
     return h;
@@ -188,12 +188,22 @@ bool choose_products(const std::string& text) {
   return true;
 }
 
-bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
-                   bool accumulate) {
+bool cublaslt_gemm(const Context& context, Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a,
+                   bool trans_b) {
   if (!cublaslt().missing.empty()) return false;
-  Rows rows = stepped(whole_rows, c, a, b, m, n, k, trans_a, trans_b);
-  Product product{c.dtype,           a.dtype,           rows.m,           n, rows.k, trans_a, trans_b, accumulate,
-                  alignment(c.data), alignment(a.data), alignment(b.data)};
+  Rows rows = stepped(whole_rows, c, a, b, addend, m, n, k, trans_a, trans_b);
+  const void* added = addend ? addend.data : c.data;
+  Product product{c.dtype,
+                  a.dtype,
+                  rows.m,
+                  n,
+                  rows.k,
+                  trans_a,
+                  trans_b,
+                  addend.present,
+                  std::min(alignment(c.data), alignment(added)),
+                  alignment(a.data),
+                  alignment(b.data)};
   auto& [matmul, algorithm] = chosen(product, context.workspace);
   if (!algorithm) {
     if (counts.declined++ == 0) counts.first_declined = in_words(product);
@@ -203,7 +213,7 @@ bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 
     clear_slack(a, (rows.k - k) * m, context.stream);
     clear_slack(b, (rows.k - k) * n, context.stream);
   }
-  matmul.run(c.data, a.data, b.data, *algorithm, context.workspace, static_cast<CUstream>(context.stream));
+  matmul.run(c.data, a.data, b.data, added, *algorithm, context.workspace, static_cast<CUstream>(context.stream));
   static const std::string name = "cublasLtMatmul";
   launched(name);
   counts.done++;

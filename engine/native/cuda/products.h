@@ -21,9 +21,9 @@ i64 row_slack(DType type, i64 rows, i64 columns);
 // 2.8 TB/s, that is even at 1000 rows (A100: 570, RTX 4090: 650).
 constexpr i64 kGradientRows = 1024;
 
-// C (+)= A·B as in the op table. False when there is no library, or no algorithm; nothing was done then.
-bool cublaslt_gemm(const Context& context, Out c, In a, In b, i64 m, i64 n, i64 k, bool trans_a, bool trans_b,
-                   bool accumulate);
+// C = A·B + addend as in the op table. False when there is no library, or no algorithm; nothing was done then.
+bool cublaslt_gemm(const Context& context, Out c, In a, In b, In addend, i64 m, i64 n, i64 k, bool trans_a,
+                   bool trans_b);
 
 // See DeviceKind.
 std::string chosen_products();

@@ -1,4 +1,4 @@
-// RMSNorm, bound by memory: forward reads x (and the residual) and writes y (and the sum); backward reads dy, x and
+// RMSNorm, bound by memory: forward reads x and writes y; backward reads dy, x and
 // dresidual and writes dx. A block takes a row, a thread a vector of it, which stays in registers from the reading to the
 // writing. Of longer rows than a block has threads for (8,192 elements of bfloat16) the rest comes from the cache, and so do
 // rows that do not lie as vectors.
@@ -18,29 +18,20 @@ __device__ inline void over_row(Slot& slot, i64 dim, F f) {
 }
 
 template <bool kWide, class T>
-__device__ inline void norm_row(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* w, i64 dim,
-                                float eps) {
+__device__ inline void norm_row(T* y, float* rstd, const T* x, const T* w, i64 dim, float eps) {
   constexpr int N = lanes_of<T>();
   Vector<T, N> own;
   float squares = 0;
   over_row<kWide, N>(own, dim, [&](i64 i, Vector<T, N>& slot, bool) {
     float v[N];
     slot = take<N, kWide>(x + i, dim - i);
-    if (residual) {
-      float r[N];
-      unpack(v, slot);
-      load<kWide>(r, residual + i, dim - i);
-      for (int j = 0; j < N; j++) v[j] += r[j];
-      slot = pack<T>(v);
-    }
-    if (sum) put<kWide>(sum + i, slot, dim - i);
-    unpack(v, slot);  // normed is what is stored
+    unpack(v, slot);
     for (int j = 0; j < N; j++) squares = fmaf(v[j], v[j], squares);
   });
   float scale = 1.f / sqrtf(block_sum(squares) / float(dim) + eps);
   if (threadIdx.x == 0) *rstd = scale;
   over_row<kWide, N>(own, dim, [&](i64 i, Vector<T, N>& slot, bool kept) {
-    if (!kept) slot = take<N, kWide>((sum ? sum : x) + i, dim - i);
+    if (!kept) slot = take<N, kWide>(x + i, dim - i);
     float v[N], by[N];
     unpack(v, slot);
     load<kWide>(by, w + i, dim - i);
@@ -51,13 +42,11 @@ __device__ inline void norm_row(T* y, float* rstd, T* sum, const T* x, const T* 
 
 template <class T>
 __global__ void __launch_bounds__(1024, 1)
-    rmsnorm_forward(T* y, float* rstd, T* sum, const T* x, const T* residual, const T* w, i64 dim, float eps) {
+    rmsnorm_forward(T* y, float* rstd, const T* x, const T* w, i64 dim, float eps) {
   i64 row = blockIdx.x, at = row * dim;
-  T* sums = sum ? sum + at : nullptr;
-  const T* residuals = residual ? residual + at : nullptr;
-  if (dim % lanes_of<T>() == 0 && aligned<lanes_of<T>()>(y, sum, x, residual, w))
-    norm_row<true>(y + at, rstd + row, sums, x + at, residuals, w, dim, eps);
-  else norm_row<false>(y + at, rstd + row, sums, x + at, residuals, w, dim, eps);
+  if (dim % lanes_of<T>() == 0 && aligned<lanes_of<T>()>(y, x, w))
+    norm_row<true>(y + at, rstd + row, x + at, w, dim, eps);
+  else norm_row<false>(y + at, rstd + row, x + at, w, dim, eps);
 }
 
 template <class T, int N>
@@ -136,10 +125,9 @@ KERNELS(rmsnorm_forward<float>, rmsnorm_forward<bf16>, rmsnorm_backward<float>, 
 
 namespace tstrain::cuda {
 
-void rmsnorm_forward(const Context& context, Out y, Out rstd, Out sum, In x, In residual, In w, i64 rows, i64 dim,
-                     f64 eps) {
+void rmsnorm_forward(const Context& context, Out y, Out rstd, In x, In w, i64 rows, i64 dim, f64 eps) {
   launch(context, kernel("rmsnorm_forward", {x.dtype}), Grid(rows).with_threads(row_threads(dim, x.dtype, 1024)),
-         y.data, rstd.data, sum.data, x.data, residual.data, w.data, dim, float(eps));
+         y.data, rstd.data, x.data, w.data, dim, float(eps));
 }
 
 void rmsnorm_backward(const Context& context, Out dx, Out dw, In dy, In x, In w, In rstd, In dresidual, i64 rows,

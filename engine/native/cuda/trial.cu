@@ -125,7 +125,7 @@ class Attempt {
 
   bool run(const cublasLtMatmulAlgo_t& algorithm) {
     static const std::string name = "cublasLtMatmul on trial";
-    if (matmul_.queue(c(), a(), b(), algorithm, context_.workspace, card().compute) != CUBLAS_STATUS_SUCCESS)
+    if (matmul_.queue(c(), a(), b(), c(), algorithm, context_.workspace, card().compute) != CUBLAS_STATUS_SUCCESS)
       return false;
     launched(name);
     return true;

@@ -30,7 +30,7 @@ WorkspaceTable table() {
   t.attention_backward = [](Out, In, In, In, In, In, i64, i64 heads, i64, i64, i64 tokens, i64, f64, f64) {
     return i64(kFloat * Checked(heads) * tokens);
   };
-  t.gemm = [](Out, In, In, i64 m, i64 n, i64 k, bool, bool, bool) {
+  t.gemm = [](Out, In, In, In, i64 m, i64 n, i64 k, bool, bool) {
     return m == 0 || n == 0 || k == 0 ? 0 : kCublasLtWorkspace;
   };
   return t;

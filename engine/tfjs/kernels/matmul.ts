@@ -56,7 +56,7 @@ function multiply(c: NativeTensor, a: NativeTensor, b: NativeTensor, product: Pr
     return;
   }
   if (pairs.length === 1) {
-    addon.ops.gemm({ c, a, b, m, n, k, trans_a: transposeA, trans_b: transposeB, accumulate: false });
+    addon.ops.gemm({ c, a, b, m, n, k, trans_a: transposeA, trans_b: transposeB });
     return;
   }
   pairs.forEach(([i, j], at) => {
@@ -71,7 +71,6 @@ function multiply(c: NativeTensor, a: NativeTensor, b: NativeTensor, product: Pr
       k,
       trans_a: transposeA,
       trans_b: transposeB,
-      accumulate: false,
     });
     for (const view of views) view.dispose();
   });

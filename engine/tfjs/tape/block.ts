@@ -15,7 +15,7 @@ import { LinearLayer } from '../../model/linear_layer.js';
 import type { Weight } from '../../model/parameters.js';
 import { disposeAngles, RopeTables } from '../../model/rope_tables.js';
 import { disposeDocuments, documentsOf } from '../../ops/attention.js';
-import { axpby, fill } from '../../ops/elementwise.js';
+import { fill } from '../../ops/elementwise.js';
 import { adopt, nativeOf, tensorFrom } from '../index.js';
 import { onceDifferentiable } from './tape_op.js';
 
@@ -112,12 +112,9 @@ class Weights {
 function forward(h: Tensor, block: Block, lengths: readonly number[], config: LlamaConfig): NativeTensor {
   return withPositions(lengths, config, (angles, documents) => {
     const attend = withinDocuments(angles, documents, headsOf(config));
-    const { stream, saved } = blockForward({ residual: nativeOf(h) }, block, attend, config);
-    const y = stream.delta!;
-    axpby(y, 1, y, 1, stream.residual);
+    const { h2, saved } = blockForward(nativeOf(h), block, attend, config);
     forgetInner(saved);
-    stream.residual.dispose();
-    return y;
+    return h2;
   });
 }
 
