@@ -30,10 +30,14 @@ export class LinearLayer {
   }
 
   /** y [rows, out] of x [rows, in], in x's type; `to` as linear() has it. */
-  forward(x: NativeTensor, to?: { into?: NativeTensor; addend?: NativeTensor }): NativeTensor {
-    const y = linear(x, this.weight.value, to);
-    // In bfloat16 these are rounded once more, in the size of the sum with the addend: few layers have them, and what they
-    // add to a product without one is rounded likewise.
+  forward(
+    x: NativeTensor,
+    { into, addend }: { into?: NativeTensor; addend?: NativeTensor } = {},
+  ): NativeTensor {
+    // In bfloat16 what an adapter brings may be less than half a unit of the sum with the addend: added to that it would be
+    // lost, so the addend then comes last.
+    const addsMore = this.bias !== undefined || this.adapters.length > 0;
+    const y = linear(x, this.weight.value, { into, addend: addsMore ? undefined : addend });
     if (this.bias) addBias(y, this.bias.value);
     for (const adapter of this.adapters) {
       const u = scaled(linear(x, adapter.a.value), adapter);
@@ -41,6 +45,7 @@ export class LinearLayer {
       addColumns(y, z, adapter.offset);
       release(u, z);
     }
+    if (addend && addsMore) axpby(y, 1, y, 1, addend);
     return y;
   }
 

@@ -7,14 +7,16 @@ import { fill, readSafetensors } from '../../tests/read_safetensors.js';
 import { describeShared, shared } from '../../tests/shared.js';
 import { silentHooks } from '../../tests/silent_hooks.js';
 import { defaultDevice } from '../device/addon.js';
+import { NativeTensor } from '../device/native_tensor.js';
 import { AdamW } from '../optim/adamw.js';
 import { train } from '../train/loop.js';
 import type { TrainLine } from '../train/metrics.js';
 import { nextToken } from '../train/objective.js';
 import { readLlamaConfig } from './config.js';
+import { LinearLayer } from './linear_layer.js';
 import { LlamaForCausalLM } from './llama.js';
 import { loraSpecs } from './lora.js';
-import { Gradients, Parameters } from './parameters.js';
+import { Gradients, Parameters, type Weight } from './parameters.js';
 import { causalLmSpecs } from './specs.js';
 
 // Adapters on a frozen base, against peft's formula in float64 (../shared/goldens/lora). Tolerances are those stated
@@ -53,6 +55,24 @@ function largest(values: Iterable<number>): number {
     most = Number.isNaN(value) ? Number.POSITIVE_INFINITY : Math.max(most, Math.abs(value));
   return most;
 }
+
+it('in bfloat16, what an adapter brings is not lost in a large addend', () => {
+  const constant = (shape: readonly number[], value: number) => {
+    const t = NativeTensor.onHeap(defaultDevice(), 'bfloat16', shape);
+    t.write(new Float32Array(t.size).fill(value));
+    return t;
+  };
+  const weight = (shape: readonly number[], value: number): Weight => ({
+    value: constant(shape, value),
+    trainable: false,
+    offset: 0,
+  });
+  const [a, b] = [weight([1, 8], 1 / 8), weight([2, 1], 0.4)];
+  const layer = new LinearLayer(weight([2, 8], 0.4 / 8), undefined, [{ a, b, scale: 1, offset: 0 }]);
+  const [x, addend] = [constant([3, 8], 1), constant([3, 2], 128)];
+  // Units of 1 from 128 on: 0.4 alone is nothing there, 0.8 is one.
+  expect([...layer.forward(x, { addend }).floats()]).toEqual(Array(6).fill(129));
+});
 
 describeShared('adapters on a frozen base equal the reference', ['goldens/lora'], () => {
   it.each(['qv', 'all-linear'])('%s: logits, loss and gradients', (adapter) => {
