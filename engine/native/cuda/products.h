@@ -29,8 +29,8 @@ bool cublaslt_gemm(const Context& context, Out c, In a, In b, In addend, i64 m, 
 std::string chosen_products();
 bool choose_products(const std::string& chosen);
 
-// What became of products so far, for whoever wants to tell: how many cuBLASLt did, how many it had no algorithm for, and
-// the first of those in words.
+// What became of products so far, for whoever wants to tell: how many cuBLASLt did (those of a CUDA graph when it was
+// recorded), how many it had no algorithm for, and the first of those in words.
 struct ProductCounts {
   i64 done = 0, declined = 0;
   std::string first_declined;
