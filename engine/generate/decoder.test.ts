@@ -36,6 +36,12 @@ function fullLogits(model: LlamaForCausalLM, ids: Int32Array): Float32Array[] {
   return Array.from(ids, (_, t) => values.subarray(t * vocab, (t + 1) * vocab));
 }
 
+/** The model, whose ops are called whatever repeats. */
+function calledEachTime({ parameters, trunk, head, ropeTables }: LlamaForCausalLM): LlamaForCausalLM {
+  const repeat = { do: (_key: string, _tensors: unknown, body: () => void) => body() };
+  return { parameters, trunk, head, ropeTables, repeat } as unknown as LlamaForCausalLM;
+}
+
 /** A decoder with one text. */
 function oneText(model: LlamaForCausalLM) {
   const decoder = new Decoder(model);
@@ -99,12 +105,9 @@ describe.each(['fp32', 'bf16'] as const)('cached decoding in %s', (precision) =>
 describe.each(['fp32', 'bf16'] as const)('decoding in %s', (precision) => {
   it('is work that repeats, and gives the same bits when its ops are called each time', async () => {
     const { model } = await loadModel(join(fixtures, 'gqa-tied'), { precision });
-    const { parameters, trunk, head, ropeTables } = model;
-    const calling = { do: (_key: string, _tensors: unknown, body: () => void) => body() };
-    const called = { parameters, trunk, head, ropeTables, repeat: calling } as unknown as LlamaForCausalLM;
     const doing = vi.spyOn(model.repeat, 'do');
-    const ids = idsOf(80, parameters.config.vocabSize);
-    const logits = [called, model].map((of) => {
+    const ids = idsOf(80, model.parameters.config.vocabSize);
+    const logits = [calledEachTime(model), model].map((of) => {
       // Two texts, of which one starts with a longer prompt.
       const decoder = new Decoder(of);
       const texts = [decoder.add(), decoder.add()];
@@ -181,8 +184,9 @@ describe('a step that fails', () => {
   it('leaves the decoder as it was, wherever it fails', async () => {
     const { model } = await loadModel(join(fixtures, 'gqa-tied'));
     const ids = idsOf(300, model.parameters.config.vocabSize);
-    const decoder = new Decoder(model);
-    const undisturbed = new Decoder(model);
+    const called = calledEachTime(model);
+    const decoder = new Decoder(called);
+    const undisturbed = new Decoder(called);
     const append = (d: Decoder, pieces: [text: number, from: number, to: number][]) =>
       d.append(pieces.map(([text, from, to]) => ({ text, ids: ids.subarray(from, to) })));
     const start: [number, number, number][] = [
@@ -218,7 +222,7 @@ describe('a step that fails', () => {
       ...['alloc', 'view', 'copy'].map((name) => ({ of: ofAddon, name })),
       ...Object.keys(ofOps).map((name) => ({ of: ofOps, name })),
     ];
-    const twin = new Decoder(model);
+    const twin = new Decoder(called);
     for (let text = 0; text < 4; text++) twin.add();
     append(twin, start);
     const spies = methods.map(({ of, name }) => vi.spyOn(of, name));
