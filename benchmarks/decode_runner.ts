@@ -1,8 +1,8 @@
 import { loadModel } from '../engine/checkpoint/load_model.js';
 import { addon } from '../engine/device/addon.js';
-import { generateMany } from '../engine/generate/generate.js';
 import { residentMemory } from '../engine/machine/memory.js';
 import type { Precision } from '../engine/model/parameters.js';
+import { decodingRate } from './decoding_rate.js';
 
 // decode_runner MODEL PRECISION THREADS TEXTS PROMPT NEW: one round of one side of decode.ts, in a process of its own,
 // whose growth is what the model and its texts take.
@@ -21,22 +21,11 @@ const [threads, texts, promptTokens, newTokens] = numbers.map(Number);
 addon.setThreads(threads);
 const before = residentMemory('VmRSS');
 const { model } = await loadModel(directory, { precision });
-const { config, layout } = model.parameters;
+const { layout } = model.parameters;
 const grown = residentMemory('VmRSS') - before;
 
-const prompts = Array.from({ length: texts }, (_, text) =>
-  Array.from({ length: promptTokens }, (_, t) => (text * 1009 + t * 37 + 5) % config.vocabSize),
-);
-const marks: number[] = [];
-await generateMany(model, prompts, {
-  maxNewTokens: newTokens + 1,
-  textsAtOnce: texts,
-  onToken: (_, text) => {
-    if (text === 0) marks.push(performance.now());
-  },
-});
 const round: DecodeRound = {
-  tokens_per_second: (newTokens * texts * 1000) / (marks.at(-1)! - marks[0]),
+  tokens_per_second: await decodingRate(model, texts, { promptTokens, newTokens }),
   bytes_per_parameter: grown / layout.size,
   peak_mib: residentMemory('VmHWM') / 2 ** 20,
 };

@@ -230,7 +230,8 @@ function shares(step: Step, card: Rates, config: LlamaConfig): string[] {
 }
 
 function launchesTable(): string {
-  const parts = Object.values(stepOfModel('1.1b'));
+  const { first, microBatch, update } = stepOfModel('1.1b');
+  const parts = [first, microBatch, update];
   const ops = [...new Set(parts.flat().map(({ op }) => op))];
   const sum = (calls: Call[], op?: string) => {
     const of = calls.filter((call) => op === undefined || call.op === op);
