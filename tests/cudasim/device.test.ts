@@ -290,6 +290,24 @@ describe('a failure on the card', () => {
     );
   });
 
+  it('of a CUDA graph is told with what does without them', () => {
+    const code = `
+      const [x, y] = [1, 2].map((value) => NativeTensor.from('cuda', Float32Array.of(value)));
+      const square = () => {
+        const next = addon.repeat('cuda', 'square', [x.handle, y.handle]);
+        if (next !== 'nothing') addon.ops.unary({ y, x, op: 'square', n: 1 });
+        if (next === 'record') addon.endRecording('cuda', true);
+        return next;
+      };
+      console.log(told(() => [1, 2, 3].map(square).join()));`;
+    expect(inProcess(code)).toBe('call,record,nothing');
+    // The second launch is that of the third time.
+    expect(inProcess(code, { CUDASIM_FAIL: 'graph:2' })).toMatch(
+      /^launching a CUDA graph \(TSTRAIN_CUDA_GRAPHS=0 does without\) fails with CUDA_ERROR_LAUNCH_FAILED/,
+    );
+    expect(inProcess(code, { CUDASIM_FAIL: 'graph:2', TSTRAIN_CUDA_GRAPHS: '0' })).toBe('call,call,call');
+  });
+
   it('of loading is told by the op', () => {
     expect(inProcess(square, { CUDASIM_FAIL: 'load:1' }, null)).toMatch(
       /^unary: loading the kernels of unary fails with/,
